@@ -62,7 +62,7 @@ def test_a_prediction_without_out_is_written_beside_the_current_folder(
     assert (tmp_path / "photo-depth" / "predictions.json").is_file()
     assert "camera: assumed, 60 degrees across the longer side" in out
     assert "One photo cannot be checked" in out
-    assert "Typical error" in out
+    assert "trust: Depths and lengths in metres have a standard deviation of 31 %" in out
     assert "T40" not in out
     code, _, err = stadia("predict", "photo.jpg", "--no-cloud", "--no-video")
     assert (code, "found a finished prediction" in err) == (2, True)

@@ -58,7 +58,7 @@ class TestPredict:
         record = json.loads((out / "predictions.json").read_text())
         assert (record["has_frame_numbers"], record["entries"][:2]) == (True, ["000000", "000001"])
         assert (record["camera_origin"], record["path_origin"]) == ("given by data.camera", "")
-        assert text.splitlines()[-1].startswith("depth scale: metres")
+        assert text.splitlines()[-1].startswith("trust: Depths and lengths in metres")
         with av.open(str(out / "side_by_side.mp4")) as container:
             assert sum(1 for _ in container.decode(video=0)) == 12
             assert container.streams.video[0].average_rate == pytest.approx(24, rel=0.01)
@@ -88,9 +88,9 @@ class TestPredict:
         assert code == 0, err
         assert "predictions: doubtful: T40 " in text
         assert len(text.splitlines()) + len(err.splitlines()) <= 20
-        assert text.splitlines()[-1].startswith("depth scale: metres; these predictions are doubtful")
+        assert text.splitlines()[-1].startswith("trust: Depths and lengths in metres")
         record = json.loads((out / "predictions.json").read_text())
-        assert text.splitlines()[-1] == f"depth scale: {record['trust']}", "as printed"
+        assert text.splitlines()[-1] == f"trust: {record['trust']}", "as printed"
         checks = record["checks"]
         assert (checks["verdict"], [one["code"] for one in checks["findings"]]) == ("doubtful", ["T40"])
         assert checks["measured"]["frames"] > 0
@@ -127,7 +127,7 @@ class TestPredict:
         )
         code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "data.camera.focal_px=50")
         assert code == 0, err
-        assert "no metres" in text.splitlines()[-1]
+        assert "Near and far only" in text.splitlines()[-1]
         assert not (tmp_path / "out" / "cloud.ply").exists()
 
     def test_mistakes(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:

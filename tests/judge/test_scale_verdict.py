@@ -31,8 +31,8 @@ def test_a_usable_scale_has_no_finding():
 @pytest.mark.parametrize(
     ("verdict", "expected", "trust"),
     [
-        ("doubtful", Verdict.DOUBTFUL, "metres +- 14% (one standard deviation)"),
-        ("unusable", Verdict.UNUSABLE, "their lengths in metres (M38)"),
+        ("doubtful", Verdict.DOUBTFUL, "a standard deviation of 14 %"),
+        ("unusable", Verdict.UNUSABLE, "Do not rely on their lengths in metres"),
     ],
 )
 def test_metres_are_not_better_than_their_scale(verdict: str, expected: Verdict, trust: str):

@@ -163,7 +163,8 @@ def test_a_picture_at_both_widths(tab: Page) -> None:
     assert tab.find_faults_of_access() == []
     tab.choose(encode(make_picture(480, 640)))
     tab.wait_for_result()
-    assert "10 %" in tab.text("#expected-error")
+    assert "of 12 % in" in tab.text("#trust")
+    assert tab.text("#chip").startswith("± 12 %"), "the same number"
     assert tab.text("#licence") == "CC0-1.0"
     assert re.findall(r"[\d.]+ m", tab.text("#ticks"))[0] == "1 m", "near at the left, as under the frames of a video"
     tab.page.wait_for_selector("#cloud[data-drawn]")

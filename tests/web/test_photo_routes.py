@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 from tests.web.conftest import Browser, encode, make_picture
 
-from stadia.core.types import DepthScale
-from stadia.predict.run import MeasuredScale
-from stadia.web.photo import ExpectedError
+from stadia.predict.run import MeasuredScale, find_expected_error
 
 
 def test_a_picture_becomes_depth(browser: Browser) -> None:
@@ -188,7 +186,9 @@ def test_a_failed_scale_keeps_the_result_and_speaks_no_command_line(browser: Bro
 def test_a_picture_at_the_limit_of_familiarity_is_doubtful() -> None:
     """A score of exactly 0 is a score: larger than the limit, and no missing one."""
     network = SimpleNamespace(relative_error=0.25, label="base")
-    session: Any = SimpleNamespace(network=network, receipt=None, scale=MeasuredScale(Mock(), Mock(), strangeness=0.0))
-    assert ExpectedError.of(session, DepthScale.METRES).is_doubtful
+    session: Any = SimpleNamespace(
+        network=network, receipt=None, count=1, scale=MeasuredScale(Mock(), Mock(), strangeness=0.0)
+    )
+    assert find_expected_error(session).is_doubtful
     session.scale = MeasuredScale(Mock(), Mock())
-    assert not ExpectedError.of(session, DepthScale.METRES).is_doubtful
+    assert not find_expected_error(session).is_doubtful

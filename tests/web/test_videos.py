@@ -71,7 +71,7 @@ def test_a_video_becomes_depth_and_path(
     assert {"side_by_side.mp4", "cloud.ply", "cloud.glb", "trajectory.txt", "predictions.json"} <= set(files)
     form = {"items": [], "lengths": [[[0, 0, 1], [0, 3, 5]]]}
     page = browser.client.get(f"{base}/share", params={"form": json.dumps(form)}).text
-    assert "Distance in 3D 5.00 ± 0.50 m" in page
+    assert "Distance in 3D 5.00 ± 0.62 m" in page
     assert base64.b64encode(files["side_by_side.mp4"].content).decode() in page
     assert all(text in page for text in ("CC0-1.0", "70.0° from left to right", "Path of the camera", job["verdict"]))
     assert all(reply.status_code == 200 for reply in files.values())

@@ -77,7 +77,7 @@ def describe_path(estimated: EstimatedPath, *, verbose: bool = True) -> list[str
     """
     from stadia.core.types import DepthScale
     from stadia.predict.describe import summarize_verdict, verdict_lines
-    from stadia.predict.verdict import describe_trust
+    from stadia.predict.trust import describe_trust
 
     path, depth_scale = estimated.path, estimated.depth_scale
     keyframes = f"{path.keyframes or 'no'} keyframe{'s' * (path.keyframes != 1)}"
@@ -91,5 +91,5 @@ def describe_path(estimated: EstimatedPath, *, verbose: bool = True) -> list[str
         lines.append(f"  {score.headline}: {', '.join(f'{name} {value:.4g}' for name, value in others.items())}")
     verdict = verdict_lines if verbose else summarize_verdict
     lines += [*verdict(estimated.checks), *(f"note: {note}" for note in estimated.notes)]
-    lines.append(f"depth scale: {describe_trust(depth_scale, estimated.checks)}")
+    lines.append(f"trust: {describe_trust(depth_scale, estimated.checks).text}")
     return [*lines, f"files: {', '.join(sorted(file.name for file in estimated.folder.iterdir()))}"]

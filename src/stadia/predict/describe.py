@@ -18,7 +18,7 @@ from stadia.predict.networks import DEFAULT_NETWORK
 from stadia.predict.options import PredictOptions, network_size_notes, requested_size, size_text, trained_size
 from stadia.predict.run import Session, WrittenPrediction
 from stadia.predict.training_overlap import note_trained
-from stadia.predict.verdict import describe_trust
+from stadia.predict.trust import describe_trust
 from stadia.scale.scale_receipt import ScaleReceipt, describe_receipt
 
 if TYPE_CHECKING:
@@ -28,15 +28,6 @@ if TYPE_CHECKING:
     from stadia.predict.backends import BackendChoice
     from stadia.predict.network import Network
     from stadia.predict.tape import TapeCalibration
-
-BASE_ERROR = "Typical error for photos like this: 13 to 36 %, or 11 to 16 % with a known length (--scale-from)."
-"""Text on the error of the package's own network `base`, measured on the real samples of
-docs/reference/base-network.md.
-"""
-
-UNFAMILIAR = "The picture is unlike those that the metres of base were measured on, so its depth is relative."
-"""Text for a photo unlike the ones that the metres of `base` were measured on; without a known length it has no metres.
-"""
 
 NINETY_PERCENT = 1.645  # deviations that hold 90 % of a normal distribution
 MAX_PRECISION_COST = 0.02
@@ -193,10 +184,7 @@ def _describe_prediction(
 ) -> Iterator[str]:
     session, record = result.session, result.predictions.record
     yield from prediction_lines(result.folder, result.predictions, describe_verdict, photo=session.photo)
-    if session.scale.is_unfamiliar:
-        yield f"{UNFAMILIAR} A known length gives metres: --scale-from point=X,Y:METRES."
-    elif session.input.is_photo and session.network.name == DEFAULT_NETWORK:
-        yield BASE_ERROR
+    if session.count == 1 and session.network.name == DEFAULT_NETWORK:
         yield from _describe_middle(session)
     if session.path.mapped is not None:
         yield from session.path.mapped.lines(session.predictor.depth_scale)
@@ -301,9 +289,9 @@ def describe_trust_of(result: WrittenPrediction) -> Iterator[str]:
 
 
 def trust_line(predictions: Predictions) -> str:
-    """Return a line about what users can rely on, given the kind of scale and the verdict."""
+    """Return a line about how far to trust predictions."""
     record = predictions.record
-    return f"depth scale: {record.trust if record else describe_trust(predictions.depth_scale, None)}"
+    return f"trust: {record.trust if record else describe_trust(predictions.depth_scale, None).text}"
 
 
 def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:

@@ -43,6 +43,7 @@ from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.networks import DEFAULT_NETWORK
 from stadia.predict.options import PredictOptions, refuse_unused
 from stadia.predict.training_overlap import TrainedInput
+from stadia.predict.trust import ExpectedError
 from stadia.predict.verdict import (
     PredictionGate,
     find_judging_map,
@@ -50,6 +51,7 @@ from stadia.predict.verdict import (
     observe_frames,
     record_worse_verdict,
 )
+from stadia.scale.depth_deviations import DepthDeviations
 
 if TYPE_CHECKING:
     from stadia.core.types import Predictor
@@ -69,13 +71,13 @@ DEPTH_COLOR = "depth_color"
 MAX_FAMILIAR_FRAMES = 5
 """Most frames, spread over an input, that show whether a network's metres hold for it."""
 
+
 MAX_STRANGENESS = -0.35
 """Largest strangeness of images whose metres are usable; above 0, depth is not claimed to be in metres.
 
 Of 30 clips with right metres, two are above; of 27 with wrong ones, 21 are above or have doubtful depth
 (benchmarks/clip_verdicts.py).
 """
-
 
 # -- open the input for the network
 
@@ -450,6 +452,21 @@ def _find_track(session: Session, own: Predictor) -> SpeedTrack | None:
 # -- judge
 
 
+def find_expected_error(session: Session) -> ExpectedError:
+    """Return the error that users must expect of a session's depth, before it is judged."""
+    own, scale = session.network.relative_error, session.scale
+    of_scale = None if session.receipt is None else session.receipt.deviation
+    is_strange = scale.strangeness is not None and scale.strangeness > MAX_STRANGENESS
+    return ExpectedError(
+        session.network.label,
+        own,
+        DepthDeviations.of(own, of_scale),
+        is_unfamiliar=scale.is_unfamiliar,
+        is_doubtful=session.receipt is None and is_strange,
+        is_photo=session.count == 1,
+    )
+
+
 def open_gate(session: Session) -> PredictionGate:
     """Create the judge of a session's predictions, with what is known before them: training, scale, focal length."""
     network, given, scale = session.network, session.input, session.scale
@@ -466,6 +483,7 @@ def open_gate(session: Session) -> PredictionGate:
         mapped=mapped,
         unused_map=unused_map,
     )
+    gate.error = find_expected_error(session)
     gate.has_path_of_depth = network.predicts_motion and given.count != 1
     gate.has_learned_metres = scale.receipt is None and given.count != 1
     if scale.receipt is not None:
@@ -496,7 +514,8 @@ def _judge_scale(session: Session) -> QuestionVerdict | None:
     if scale.strangeness is not None and scale.strangeness > MAX_STRANGENESS:
         reason = "the images are rather unlike those that the metres were measured on"
         return QuestionVerdict(Verdict.DOUBTFUL, reason, basis)
-    reason = f"metres of base were off by {network.relative_error:.0%} on average in images like these"
+    expected = find_expected_error(session).deviation or 0.0
+    reason = f"metres of base have a standard deviation of {expected:.0%} in images like these"
     reason += "; the focal length is assumed or uncertain" * session.input.camera_is_assumed
     return QuestionVerdict(Verdict.USABLE, reason, basis)
 

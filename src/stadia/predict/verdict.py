@@ -17,7 +17,6 @@ from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.data.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_map import StoredMap, find_usable_map
-from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
 from stadia.evaluation.steady_depth import measure_frame_flicker
 from stadia.geometry.cameras import FocalEstimate
 from stadia.geometry.image_features import median_flow_px
@@ -37,21 +36,11 @@ from stadia.judge.finding import Finding, Severity, append_finding, read_valid_f
 from stadia.judge.questions import DEPTH_IS_RELATIVE, METRES_ARE_UNCHECKED, Question, QuestionVerdict
 from stadia.predict import TRAIN_FLOOR
 from stadia.predict.networks import NETWORK_RECIPE
+from stadia.predict.trust import ExpectedError, Trust, describe_trust
 
 MAX_SAMPLES = 16
 """Number of frames that are judged. At twice as many, every second one is dropped, and later frames are sampled half as
 often.
-"""
-
-UNRELIABLE_PARTS = {
-    "M32": "the depth of the sky",
-    "M38": "their lengths in metres",
-    **dict.fromkeys(("K30", "K31"), "their lengths, angles or points"),
-}
-"""What is unreliable about predictions if no warning is about their depth, by the finding's code.
-
-M32: sky is nearer than the road. M38: metric scale is uncertain. K30: the camera differs from the training's. K31: the
-    focal length contradicts the network or the scale.
 """
 
 MIN_FLOW_PX = FLOW_WIDTH / 50
@@ -84,6 +73,7 @@ class PredictionGate:
         counted: questions that count in the overall verdict, next to the depth.
         has_path_of_depth: whether the camera trajectory is computed from predicted depth.
         has_learned_metres: whether the metres of a video are those that the network learned, and nothing measured them.
+        error: the expected error of the depth; None if it is unknown.
     """
 
     def __init__(
@@ -101,6 +91,7 @@ class PredictionGate:
         self.verdicts: dict[Question, QuestionVerdict] = {}
         self.counted: set[Question] = set()
         self.has_path_of_depth = self.has_learned_metres = False
+        self.error: ExpectedError | None = None
         self.depth_scale, self.training, self.camera_is_assumed = depth_scale, training, camera_is_assumed
         self.is_of_training, self.has_trained_frames = is_of_training, has_trained_frames
         self.samples: list[SampledFrame] = []
@@ -201,9 +192,13 @@ class PredictionGate:
         judged = self.judge().to_json()
         return {**judged, "flicker": float(np.median(self.flicker))} if self.flicker else judged
 
+    def find_trust(self) -> Trust:
+        """Return how far to trust the predictions after the verdict."""
+        return describe_trust(self.depth_scale, self.to_json(), self.error, has_own_path=self.has_own_path)
+
     def describe_trust(self) -> str:
-        """Return words for what users can rely on after the verdict."""
-        return describe_trust(self.depth_scale, self.to_json(), has_own_path=self.has_own_path)
+        """Return the sentence of `find_trust`."""
+        return self.find_trust().text
 
 
 def find_judging_map(source: Path) -> tuple[MapGeometry | None, str]:
@@ -260,52 +255,6 @@ def read_training_record(checkpoint: Any, *, of_trained: bool = False) -> Traini
         record = replace(record, checkpoint=f"{checkpoint.path.name}, step {steps}", other_checkpoint=others[0])
     codes = find_unusable_codes(run)
     return replace(record, recorded_codes=codes, unusable_codes=codes if of_trained else ())
-
-
-_ANY_PART, _ANY_OF_DEPTH = "their depth, ratios or path", "their depth or ratios"
-
-
-def describe_trust(depth_scale: DepthScale, checks: Mapping[str, Any] | None, *, has_own_path: bool = False) -> str:
-    """Return words for what users can rely on in predictions.
-
-    depth_scale: kind of scale of the depth.
-    checks: the verdict, as in predictions.json; None if nothing was checked.
-    has_own_path: whether a map gives the camera trajectory, so that it does not depend on the predictions.
-    """
-    text = SCALE_DESCRIPTIONS[depth_scale]
-    if checks is None:
-        return text
-    limits = _describe_limits(depth_scale, checks, text)
-    if has_own_path:
-        limits = limits.replace(_ANY_PART, _ANY_OF_DEPTH) + "; the path comes from the map and does not depend on them"
-    has_sky = (checks.get("measured") or {}).get("sky_nearer") is not None
-    if has_sky and all(
-        finding["code"] != "M32" for finding in checks["findings"]
-    ):  # No mask leaves sky out of the maps.
-        return f"{limits}; the depth of sky is arbitrary"
-    return limits
-
-
-def _describe_limits(depth_scale: DepthScale, checks: Mapping[str, Any], text: str) -> str:
-    severe = [finding for finding in checks["findings"] if finding["severity"] != Severity.NOTE]
-    codes = [finding["code"] for finding in severe]
-    if checks["verdict"] == Verdict.USABLE:
-        has_other_lens = any(finding["code"] == "K30" for finding in checks["findings"])
-        is_metric = depth_scale is DepthScale.METRES
-        return (
-            f"{text}; metres are only right if the focal length of this camera is (K30)"
-            if is_metric and has_other_lens
-            else text
-        )
-    limits = text.partition(":" if depth_scale is DepthScale.METRES else ";")[0]
-    if checks["verdict"] == Verdict.NOT_JUDGED:
-        return f"{limits}; these predictions could not be checked"
-    if codes == ["M38"] and checks["verdict"] == Verdict.DOUBTFUL:
-        deviation = severe[0]["evidence"]["deviation"]
-        return f"{limits} +- {deviation:.0%} (one standard deviation), until a second source confirms them (M38)"
-    parts = [UNRELIABLE_PARTS.get(code, _ANY_PART) for code in codes]
-    affected = _ANY_PART if _ANY_PART in parts else " and ".join(dict.fromkeys(parts))
-    return f"{limits}; these predictions are {checks['verdict']}: do not rely on {affected} ({', '.join(codes)})"
 
 
 def refuse_unusable(checks: Mapping[str, Mapping[str, Any]]) -> None:

@@ -41,6 +41,8 @@ _COMMAND = re.compile(r"`|(?<!\w)--\w|\bstadia (?!result)\w|\bpip install|\b(?:d
 _CODE = re.compile(r"\b(?:[A-Z]\d\d,? (?=[A-Z])|as for [A-Z]\d\d\b|[A-Z]\d\d\b(?:, (?=[A-Z]\d\d\b))?)")
 """Codes of findings, such as M34; the page shows their titles."""
 
+_CODES_IN_BRACKETS = re.compile(r" \((?:[A-Z]\d\d(?:, )?)+\)")
+
 _LENGTH = re.compile(r"(?:--scale-from )?\b(height|point|distance)=(?:[\d.,]+:)?(\d+(?:\.\d+)?)(?:@\d+)?")
 """A known length in the words of the command line."""
 
@@ -74,7 +76,8 @@ def drop_commands(lines: Iterable[str]) -> list[str]:
         >>> drop_commands(["doubtful: M34 Depth leans: 3 %; expected 1 %", "scale from height=1.5: usable"])
         ['doubtful: Depth leans: 3 %; expected 1 %', 'scale from the camera height of 1.5 m: usable']
     """
-    texts = (_CODE.sub("", _name_lengths(_IN_BRACKETS.sub("", line))) for line in lines)
+    plain = (_CODES_IN_BRACKETS.sub("", _IN_BRACKETS.sub("", line)) for line in lines)
+    texts = (_CODE.sub("", _name_lengths(line)) for line in plain)
     kept = ("; ".join(part for part in text.split("; ") if not _COMMAND.search(part)) for text in texts)
     return [_FOLDERS.sub("", re.sub("^(or|then|until then) ", "", line)) for line in kept if line.strip()]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -29,13 +29,11 @@ from stadia.geometry.sky import find_far_sky
 from stadia.io.atomic_files import open_atomic, write_json
 from stadia.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
 from stadia.io.image_io import write_image
-from stadia.predict.describe import UNFAMILIAR
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import Network
-from stadia.predict.networks import DEFAULT_NETWORK
 from stadia.predict.options import PredictOptions
-from stadia.predict.run import MAX_STRANGENESS, Session
-from stadia.scale.depth_deviations import DepthDeviations
+from stadia.predict.run import Session, find_expected_error
+from stadia.predict.trust import ExpectedError, Trust
 from stadia.scale.scale_receipt import ScaleReceipt
 from stadia.web.decoding import DecodedPhoto, decode_photo
 from stadia.web.forms import drop_commands
@@ -143,42 +141,6 @@ def fov_deg_from_focal(focal: float) -> float:
 
 
 @dataclass(frozen=True)
-class ExpectedError:
-    """The error that users must expect of a prediction.
-
-    depth_scale: kind of scale of the depth.
-    network: name of the network on the page.
-    network_error: relative error of the network's depth; None if it was not measured.
-    depth: relative standard errors of depth by network and scale together; None if they were not measured.
-    is_unfamiliar: whether the images are unlike the ones that the network's metres were measured on, so that metres are
-        not claimed.
-    is_doubtful: whether the images are rather unlike those, so that the error may be larger.
-    """
-
-    depth_scale: DepthScale
-    network: str
-    network_error: float | None
-    depth: DepthDeviations | None
-    is_unfamiliar: bool
-    is_doubtful: bool
-
-    @property
-    def relative(self) -> float | None:
-        """Return the mean relative error of depth; None if it was not measured."""
-        return None if self.depth is None else self.depth.mean
-
-    @classmethod
-    def of(cls, session: Session, depth_scale: DepthScale) -> Self:
-        """Return the expected error of a predicted session with this scale."""
-        own = session.network.relative_error
-        of_scale = None if session.receipt is None else session.receipt.deviation
-        errors = DepthDeviations.of(own, of_scale)
-        is_strange = session.scale.strangeness is not None and session.scale.strangeness > MAX_STRANGENESS
-        is_doubtful = session.receipt is None and is_strange
-        return cls(depth_scale, session.network.label, own, errors, session.scale.is_unfamiliar, is_doubtful)
-
-
-@dataclass(frozen=True)
 class PhotoPrediction:
     """The prediction of one picture.
 
@@ -187,7 +149,7 @@ class PhotoPrediction:
     network: name of the network on the page.
     licence: licence of the network's weights; "" if unknown.
     checks: the verdict, as in predictions.json.
-    trust: words for what users may rely on.
+    trust: how far to trust it.
     receipt: how the scale was measured; None for the network's own scale.
     error: the expected error of its depth.
     sky: (h, w) bool at the network's image size, true on sky.
@@ -198,7 +160,7 @@ class PhotoPrediction:
     network: str
     licence: str
     checks: Mapping[str, Any]
-    trust: str
+    trust: Trust
     receipt: ScaleReceipt | None
     error: ExpectedError
     sky: NDArray[np.bool_]
@@ -280,11 +242,17 @@ def predict_photo(
         network=network.label,
         licence=network.licence,
         checks=session.gate.to_json(),
-        trust=session.gate.describe_trust(),
+        trust=describe_trust(session),
         receipt=session.receipt,
-        error=ExpectedError.of(session, predicted.depth_scale),
+        error=find_expected_error(session),
         sky=_find_sky(predicted),
     )
+
+
+def describe_trust(session: Session) -> Trust:
+    """Return how far to trust the predictions of a session, without codes of findings, for a page."""
+    found = session.gate.find_trust()
+    return Trust(found.short, "".join(drop_commands([found.text])))
 
 
 def _find_sky(predicted: PredictedFrame) -> NDArray[np.bool_]:
@@ -377,38 +345,6 @@ def predict_example(shelf: NetworkShelf, name: str) -> tuple[DecodedPhoto, Photo
 
 
 # -- what a page shows
-
-
-def describe_expected_error(error: ExpectedError) -> str:
-    """Return one sentence about the error of depths and lengths in a prediction."""
-    if error.depth_scale.is_affine:
-        return "Near and far only: this network gives no depth."
-    if error.is_unfamiliar:
-        return f"{UNFAMILIAR} Set the scale by a length that you know."
-    of = "Depths and lengths" if error.depth_scale is DepthScale.METRES else "Ratios of depths"
-    if error.network_error is None:
-        return f"{of} have an unknown error: this network was not measured."
-    text = f"{of} are typically wrong by {100 * (error.relative or 0):.0f} %"
-    if error.network == DEFAULT_NETWORK:
-        return f"{text}."
-    return f"{text} in scenes like this network's training data. In other scenes they can be nonsense."
-
-
-def describe_chip(error: ExpectedError) -> str:
-    """Return the error of a prediction in a few words, which the page shows on the picture.
-
-    A percentage holds for pictures like the ones that the network was measured on.
-    """
-    if error.depth_scale.is_affine:
-        return "near and far only"
-    if error.is_unfamiliar:
-        return "unfamiliar scene: not in metres"
-    if error.network_error is None:
-        return "error unknown"
-    text = f"± {100 * (error.relative or 0):.0f} %"
-    if error.is_doubtful:
-        return f"{text} or worse: unusual scene"
-    return text if error.network == DEFAULT_NETWORK else f"{text} in scenes like its training"
 
 
 def describe_scale(receipt: ScaleReceipt | None) -> list[str]:
@@ -607,8 +543,8 @@ def describe_for_file(prediction: PhotoPrediction) -> dict[str, Any]:
         "field_of_view_deg": prediction.camera.fov_deg,
         "field_of_view_from": prediction.camera.source,
         "K": prediction.K.tolist(),
-        "trust": prediction.trust,
+        "trust": prediction.trust.text,
         "checks": prediction.checks,
         "scale_from": prediction.receipt.to_json() if prediction.receipt else None,
-        "relative_error": prediction.error.relative,
+        "relative_error": prediction.error.deviation,
     }

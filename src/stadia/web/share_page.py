@@ -31,7 +31,6 @@ from stadia.web.photo import (
     choose_points,
     color_prediction,
     describe_bar,
-    describe_expected_error,
     describe_scale,
 )
 from stadia.web.video import MAX_SHARED_BYTES, VideoJob, find_centers, measure_frame, read_cloud, read_poses
@@ -44,7 +43,6 @@ LABEL_HEIGHTS = 28
 
 PATH_COLOR, MARK_COLOR = (240, 228, 66), (255, 255, 255)
 
-ONE_PICTURE = "One picture cannot be checked. A video can: its motion shows whether depth is right."
 NO_LICENCE = "none recorded"
 _SCALE_OF_NETWORK = "the network's training"
 
@@ -117,8 +115,6 @@ def describe_photo(prediction: PhotoPrediction, items: Sequence[MeasureForm] = (
         prediction.camera, prediction.K
     )
     facts |= {"Image": f"{image.shape[1]}x{image.shape[0]} pixels"}
-    if prediction.error.relative is not None:
-        facts["Error of depth"] = f"about {prediction.error.relative:.0%}"
     is_judged = prediction.checks["verdict"] != Verdict.NOT_JUDGED
     judged = [
         line for line in drop_commands(verdict_lines(prediction.checks)) if is_judged or Verdict.NOT_JUDGED not in line
@@ -142,7 +138,7 @@ def describe_photo(prediction: PhotoPrediction, items: Sequence[MeasureForm] = (
         ticks=[(share, label) for share, label in bar["labels"]],
         verdict=prediction.checks["verdict"],
         lines=lines,
-        trust=f"{describe_expected_error(prediction.error)} {f'{prediction.trust}.' if is_judged else ONE_PICTURE}",
+        trust=prediction.trust.text,
         depth_scale=str(scale),
         scale_from=_SCALE_OF_NETWORK if prediction.receipt is None else "a known length",
         measured=[found.describe() for found in measured],

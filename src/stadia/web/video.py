@@ -30,22 +30,20 @@ from stadia.io.records.read import read_kitti_trajectory
 from stadia.io.records.trajectory import TRAJECTORY, TRAJECTORY_DRAWING, TRAJECTORY_TUM
 from stadia.judge.questions import Question
 from stadia.predict.adapt_time import RECORD, estimate_least_minutes
-from stadia.predict.describe import prediction_lines, trust_line
+from stadia.predict.describe import prediction_lines
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
-from stadia.predict.run import CLOUD, DEPTH_COLOR, VIDEO
+from stadia.predict.run import CLOUD, DEPTH_COLOR, VIDEO, find_expected_error
 from stadia.scale.depth_deviations import DepthDeviations
 from stadia.web.forms import describe_error, drop_commands
 from stadia.web.measuring import Measured, MeasureForm, measure
 from stadia.web.photo import (
     FOV_SOURCES,
-    ExpectedError,
     LengthForm,
     PhotoCamera,
     choose_points,
-    describe_chip,
-    describe_expected_error,
     describe_scale,
+    describe_trust,
     fov_deg_from_focal,
 )
 from stadia.web.trainings import STADIA, name_camera, read_last_line
@@ -412,16 +410,15 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
         path_text = f"The map of the video is not used: {session.path.problem}. The path uses predicted depth."
     if record is not None and 1 < len(record.path) < count and session.path.mapped is None:
         path_text += f" It ends after {len(record.path)} of {count} frames: the next motion is unknown."
-    error = ExpectedError.of(session, written.predictions.depth_scale)
+    error, trust = find_expected_error(session), describe_trust(session)
     files = [name for name in VIDEO_DOWNLOADS if (job.predictions / name).is_file()]
     job.about = {
         "verdict": written.checks["verdict"],
         "lines": [*notes, *drop_commands(prediction_lines(Path("video"), written.predictions))],
-        "trust": trust_line(written.predictions),
+        "trust": trust.text,
         "receipt": describe_scale(session.receipt),
-        "chip": describe_chip(error),
-        "expected_error": describe_expected_error(error),
-        "relative_error": error.relative,
+        "chip": trust.short,
+        "relative_error": error.deviation,
         "depth_deviations": None if error.depth is None else asdict(error.depth),
         "has_network_error": error.network_error is not None,
         "settings": {"network": job.network, "known": [one.model_dump() for one in job.known]},

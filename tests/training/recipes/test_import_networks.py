@@ -176,7 +176,7 @@ def test_an_imported_network_goes_through_the_commands(
     assert Checkpoint.open(out).header.recipe == "network"
     code, text, err = stadia("predict", out, worlds, "--out", tmp_path / "depth", "--no-video", "data.split=val")
     assert code == 0, err
-    assert "depth scale: metres" in text
+    assert "trust: Depths and lengths in metres" in text
     code, _, err = stadia("evaluate", out, worlds, "--out", tmp_path / "scores", "data.split=val")
     assert code == 0, err
     code, _, err = stadia("import", folder, "--as", "monodepth2", "--out", out)

@@ -17,14 +17,8 @@ from stadia.data.frame_preparation import Frame
 from stadia.data.video.video_map import MapVerdictRecord
 from stadia.judge.depth import TrainingRecord
 from stadia.predict import verdict
-from stadia.predict.verdict import (
-    MAX_SAMPLES,
-    MIN_FLOW_PX,
-    PredictionGate,
-    describe_trust,
-    find_judging_map,
-    refuse_unusable,
-)
+from stadia.predict.trust import describe_trust
+from stadia.predict.verdict import MAX_SAMPLES, MIN_FLOW_PX, PredictionGate, find_judging_map, refuse_unusable
 
 K = np.array([[60.0, 0, 47.5], [0, 60, 15.5], [0, 0, 1]])
 
@@ -107,17 +101,19 @@ def test_only_unusable_predictions_are_refused() -> None:
 
 
 def test_what_a_finding_does_not_affect_is_not_doubted() -> None:
-    near_sky = describe_trust(DepthScale.METRES, checks("doubtful", "M32"))
-    assert near_sky.endswith("do not rely on the depth of the sky (M32)")
-    two_cameras = describe_trust(DepthScale.UP_TO_SCALE, checks("doubtful", "K30"))
-    assert two_cameras.endswith("(K30)")
+    near_sky = describe_trust(DepthScale.METRES, checks("doubtful", "M32")).text
+    assert "Do not rely on the depth of the sky" in near_sky
+    assert near_sky.endswith("(M32).")
+    two_cameras = describe_trust(DepthScale.UP_TO_SCALE, checks("doubtful", "K30")).text
+    assert two_cameras.endswith("(K30).")
     assert "lengths" in two_cameras
     length = checks("doubtful", "M38")
     length["findings"][0]["evidence"] = {"deviation": 0.15}
-    assert "metres +- 15% (one standard deviation)" in describe_trust(DepthScale.METRES, length)
+    scaled = describe_trust(DepthScale.METRES, length)
+    assert scaled.short == "± 15 %"
+    assert "a standard deviation of 15 %." in scaled.text
     lens = checks("usable", "K30", severity="note")
-    assert describe_trust(DepthScale.METRES, lens).endswith("(K30)")
-    assert "K30" not in describe_trust(DepthScale.UP_TO_SCALE, lens)
+    assert describe_trust(DepthScale.METRES, lens).text.endswith("(K30).")
 
 
 @pytest.mark.parametrize(("grade", "judges"), [("usable", True), ("doubtful", False), (None, True)])

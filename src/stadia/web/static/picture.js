@@ -130,6 +130,7 @@ export function startPicture(session) {
       leave();
     } else if (key !== state.photo || state.isHero) {
       begin(EXAMPLES[key] ? `/static/examples/${key}.jpg` : `/api/photos/${key}/image.jpg`);
+      showStart();
       run("Opening your picture …", (signal) => get(`/api/photos/${key}`, signal).then((reply) => reply.json()));
     }
   }
@@ -165,12 +166,11 @@ export function startPicture(session) {
     if (isNew) scale.clear();
     showSettings(result);
     showBar("bar", "ticks", result.bar);
-    byId("chip").textContent = result.chip;
-    byId("expected-error").textContent = result.expected_error;
-    const isJudged = result.verdict !== "not judged";
-    byId("verdict-text").textContent = isJudged ? result.trust : "One picture cannot be checked. A video can: its motion shows whether depth is right.";
-    byId("verdict-text").className = isJudged ? result.verdict : "";
-    listItems(byId("findings"), result.verdict_lines.filter((line) => !/^ *(predictions|not checked): /.test(line)));
+    byId("chip").textContent = localize(result.chip);
+    byId("trust").textContent = localize(result.trust);
+    const lines = result.verdict_lines.filter((line) => !/^ *(predictions|not checked): /.test(line));
+    listItems(byId("findings"), lines.map(localize));
+    byId("findings").parentElement.hidden = !lines.length;
     for (const place of [byId("certain"), document.querySelector('label[for="certain"]')]) place.hidden = !result.has_uncertainty;
     byId("licence").textContent = result.licence || "none recorded";
     listFiles("files", result.files, `${base}/files`);

@@ -160,12 +160,11 @@ export function startVideo(session) {
     byId("video-preview").hidden = true;
     byId("video-result").hidden = false;
     showVerdict(byId("video-verdict-card"), job.verdict);
-    byId("video-trust").textContent = job.trust;
+    byId("video-trust").textContent = localize(job.trust);
     byId("video-path-text").textContent = job.path_text;
     listVerdict("video-lines", job.lines);
     byId("video-name").textContent = job.network;
-    byId("video-chip").textContent = job.chip;
-    byId("video-expected-error").textContent = job.expected_error;
+    byId("video-chip").textContent = localize(job.chip);
     byId("video-title").textContent = /^\d+ photos$/.test(job.name) ? `One model of your ${job.name}` : "Depth and path of your video";
     byId("video-fov").value = localize(String(job.fov_deg));
     byId("video-lens").textContent = `From left to right, ${job.fov_from}.`;
