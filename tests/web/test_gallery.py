@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.web.conftest import Browser, encode, make_network, make_picture
 
-from stadia.web import gallery, networks
+from stadia.web import drops, gallery, networks
 from stadia.web.server import make_app
 
 
@@ -76,6 +76,37 @@ def test_results_above_the_limit_go_oldest_first(results: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
+def test_a_verdict_survives_a_restart_with_its_page_and_correction(results: Path, tmp_path: Path) -> None:
+    with start(results) as first:
+        key = first.post("/api/drops", json={}).json()["drop"]
+        app: Any = first.client.app
+        state = app.state.shared
+        session = state.sessions.find(first.client.cookies["stadia_session_80"])
+        drop = session.drops[key]
+        for name, data in {"transforms.json": b"{}", "1.png": encode(make_picture())}.items():
+            assert first.post(f"/api/drops/{key}/files?name={name}", content=data).status_code == 200
+        for path in (drop.page, drop.corrected / "transforms.json"):
+            path.parent.mkdir()
+            path.write_text("<p>verdict</p>")
+        drop.fixed = drop.corrected / "transforms.json"
+        drops.store_check(state, session.key, key, drop)
+        cookies = first.client.cookies
+    with start(results, cookies) as again:
+        (one,) = list_results(again)["results"]
+        assert (one["kind"], one["key"], one["name"]) == ("check", key, "transforms.json")
+        assert again.client.get(one["images"][0]).content.startswith(b"\xff\xd8")
+        job = again.client.get(f"/api/drops/{key}").json()
+        assert (job["state"], job["has_fixed"], job["is_stored"], job["images"]) == ("done", True, True, 1)
+        assert again.client.get(f"/api/drops/{key}/page").text == "<p>verdict</p>"
+        assert again.client.get(f"/api/drops/{key}/fixed.zip").status_code == 200
+        assert again.post(f"/api/drops/{key}/check", json={}).status_code == 422, "its files are gone"
+        with zipfile.ZipFile(io.BytesIO(again.client.get("/api/results/all.zip").content)) as archive:
+            assert "stadia-results/01-transforms/report/result.html" in archive.namelist()
+        assert again.post(f"/api/results/{key}/delete", json={}).status_code == 200
+        assert list_results(again)["results"] == []
+
+
+@pytest.mark.slow
 def test_all_results_are_one_archive(results: Path) -> None:
     with start(results) as browser:
         browser.upload(encode(make_picture()), "?name=../a b.png")
@@ -83,4 +114,5 @@ def test_all_results_are_one_archive(results: Path) -> None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
             assert json.loads(archive.read("stadia-results/01-a_b/verdict.json"))["network"] == "metres"
-        assert all(name.startswith("stadia-results/01-a_b/") for name in names)
+        files = ("photo.png", "picture.png", "depth.png", "verdict.json")
+        assert names == [f"stadia-results/01-a_b/{name}" for name in files]

@@ -4,14 +4,18 @@ import io
 import re
 import shutil
 import tempfile
+import time
 import zipfile
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -28,6 +32,7 @@ from stadia.io.video_decoding import VIDEO_SUFFIXES, stream_video
 from stadia.web.app_state import AppState, get_state
 from stadia.web.decoding import DecodedPhoto, DecodedVideo, decode_photo, shrink_image
 from stadia.web.forms import UPLOAD, parse_form, read_json_body, read_query, receive_file
+from stadia.web.gallery import CHECK_FOLDERS, ResultRecord
 from stadia.web.guards import require_session
 from stadia.web.run_routes import MAX_REPORT_BYTES, REPORT_POLICY
 from stadia.web.sessions import find_kept
@@ -56,7 +61,7 @@ PHOTO_RATE_HZ = 1.0
 
 CHUNK_BYTES = 1 << 20
 
-PAGE = "report/result.html"
+PAGE = f"{CHECK_FOLDERS[0]}/result.html"
 
 _UNSAFE = re.compile(r"[^\w.\- ]")
 
@@ -70,6 +75,7 @@ class Drop:
     count: number of its files.
     skipped: number of files that were left out, because their name was there already or their kind is unknown.
     fixed: the corrected result; None without one.
+    about: of a stored verdict, whose files are gone, what was dropped; else empty.
     """
 
     job: VideoJob
@@ -77,6 +83,23 @@ class Drop:
     count: int = 0
     skipped: int = 0
     fixed: Path | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the result."""
+        results = self.count_files()["results"]
+        return "" if not results else results[0] if len(results) == 1 else f"{results[0]} and {len(results) - 1} more"
+
+    @property
+    def page(self) -> Path:
+        """Return the page of its verdict."""
+        return self.job.folder / PAGE
+
+    @property
+    def has_page(self) -> bool:
+        """Return whether it was judged."""
+        return self.page.is_file()
 
     @property
     def result(self) -> Path:
@@ -96,7 +119,7 @@ class Drop:
     @property
     def corrected(self) -> Path:
         """Return the folder of the corrected result."""
-        return self.job.folder / "fixed"
+        return self.job.folder / CHECK_FOLDERS[1]
 
     def list_files(self, folder: Path) -> list[Path]:
         """Return the files of one of its folders, in order."""
@@ -203,19 +226,23 @@ class Drop:
         fov_deg = None if first is None else first.fov_deg
         return DecodedVideo(count, 1, size, PHOTO_RATE_HZ, fov_deg, False), notes
 
-    def describe(self) -> dict[str, object]:
-        """Return what was dropped and the progress of the work on it, as JSON."""
+    def count_files(self) -> Mapping[str, Any]:
+        """Return what was dropped: names of the files of the result, the number of images, and names of videos."""
         results = [path.name for path in self.list_files(self.result)]
         videos = [path.name for path in self.list_files(self.videos)]
-        counts = {"images": len(self.list_files(self.images)), "videos": videos, "skipped": self.skipped}
-        has_page = (self.job.folder / PAGE).is_file()
-        return {
-            "results": results,
-            **counts,
-            "has_page": has_page,
-            "has_fixed": bool(self.fixed),
-            **self.job.describe(),
-        }
+        return self.about or {"results": results, "images": len(self.list_files(self.images)), "videos": videos}
+
+    def describe(self) -> dict[str, object]:
+        """Return what was dropped and the progress of the work on it, as JSON."""
+        known = {"skipped": self.skipped, "is_stored": bool(self.about), "has_fixed": bool(self.fixed)}
+        return {**self.count_files(), **known, "has_page": self.has_page, **self.job.describe()}
+
+    def read_image(self) -> NDArray[np.uint8]:
+        """Return one of its images, or the first frame of its video (H, W, 3) RGB."""
+        images = self.list_files(self.images)
+        return (
+            read_rgb(images[len(images) // 2]) if images else next(stream_video(self.list_files(self.videos)[0])).image
+        )
 
     def find_camera(self) -> Path | None:
         """Return the calibration among the files of the result; None without one."""
@@ -248,7 +275,7 @@ class Drop:
             )
         result = given[0] if len(given) == 1 and not (self.result / "depth").is_dir() else self.result
         words = ["check", str(result), "--images", str(self.images if has_images else videos[0])]
-        words += ["--report", str((self.job.folder / PAGE).parent), "--fix", str(self.corrected / result.name)]
+        words += ["--report", str(self.page.parent), "--fix", str(self.corrected / result.name)]
         if fov_deg is not None:
             width = next(stream_video(videos[0])).image.shape[1] if videos else 0
             width = read_rgb(self.list_files(self.images)[0]).shape[1] if has_images else width
@@ -330,23 +357,32 @@ async def check_drop(request: Request) -> Response:
     form = parse_form(ResultForm, await read_json_body(request))
     words = await run_in_threadpool(drop.name_check, form.fov_deg)
     drop.job.state, drop.job.error = "waiting", ""
-    state.video_queue.submit(judge_drop, drop, words)
+    session, key = require_session(request).key, request.path_params["key"]
+    state.video_queue.submit(judge_drop, drop, words, partial(store_check, state, session, key))
     return JSONResponse({})
 
 
-def judge_drop(drop: Drop, words: list[str]) -> None:
-    """Run the command that judges a result; the drop stays, so that a missing file can be added."""
+def store_check(state: AppState, session: str, key: str, drop: Drop) -> None:
+    """Store a verdict on disk, if the server has a folder for results."""
+    if state.gallery is not None:
+        record = ResultRecord(kind="check", name=drop.name, time_s=time.time(), about=dict(drop.count_files()))
+        state.gallery.save_check(session, key, record, drop.job.folder, drop.read_image())
+
+
+def judge_drop(drop: Drop, words: list[str], store: Callable[[Drop], None]) -> None:
+    """Run the command that judges a result, and store the verdict; the drop stays, so that a file can be added."""
     job = drop.job
     with ending(job):
         job.go_on("checking")
         shutil.rmtree(drop.corrected, ignore_errors=True)  # of an earlier verdict
         why = run_command(job, [*words, "--force"])
-        if not (job.folder / PAGE).is_file():
+        if not drop.has_page:
             job.state, job.error = "open", why or "the result cannot be judged"
             return
         drop.fixed = next(iter(sorted(drop.corrected.glob("*"))), None)
         if drop.fixed is not None and (file := find_transforms(drop.fixed)) is not None:
             move_transforms(file, drop.result)  # The user puts it next to the images, where the given one is.
+        store(drop)
         job.state = "done"
 
 
@@ -389,10 +425,10 @@ async def download_page(request: Request) -> Response:
 
 
 def _read_page(request: Request) -> bytes:
-    path = _find(request).job.folder / PAGE
-    if not path.is_file():
+    drop = _find(request)
+    if not drop.has_page:
         raise ConfigError("verdict", found="none yet", expected="a verdict", fix="wait for it")
-    return read_bytes(path, expected="a page", max_bytes=MAX_REPORT_BYTES)
+    return read_bytes(drop.page, expected="a page", max_bytes=MAX_REPORT_BYTES)
 
 
 async def download_fixed(request: Request) -> Response:
@@ -416,12 +452,25 @@ async def _remove(request: Request) -> None:
 
 
 def _find(request: Request) -> Drop:
-    drop: Drop = find_kept(require_session(request).drops, request.path_params["key"], UPLOAD)
-    return drop
+    """Return the drop of a request: one in memory, or a verdict on disk."""
+    session, key, gallery = require_session(request), request.path_params["key"], get_state(request).gallery
+    if key not in session.drops and gallery is not None:
+        stored = gallery.find(session.key, key, "check")
+        if stored is not None:
+            drop = Drop(VideoJob(stored.folder, name=stored.record.name, state="done"), about=stored.record.about)
+            drop.job.is_stored = True
+            drop.fixed = next(iter(sorted(drop.corrected.glob("*"))), None)
+            session.keep_drop(drop, key)
+    found: Drop = find_kept(session.drops, key, UPLOAD)
+    return found
 
 
 def _find_open(request: Request) -> Drop:
     drop = _find(request)
+    if drop.about:
+        raise ConfigError(
+            UPLOAD, found="a verdict whose files are gone", expected="files", fix="drop the result and its images again"
+        )
     if drop.job.state not in ("open", "done"):
         raise ConfigError(UPLOAD, found=f"state {drop.job.state}", expected="open", fix="wait for it")
     return drop

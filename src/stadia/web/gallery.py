@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.config import StrictModel
@@ -44,10 +45,14 @@ LEAVE_OUT = ("cache", "upload.mp4", "upload.mkv", "upload.avi")
 """Files of a video that no page needs once it is predicted."""
 
 
+CHECK_FOLDERS = ("report", "fixed")
+"""Folders of a verdict: its page, and the corrected result."""
+
+
 class ResultRecord(StrictModel):
     """The record of a result on disk.
 
-    kind: "photo" or "video".
+    kind: "photo", "video" or "check", a verdict on the result of another program.
     name: name of the file on the user's computer.
     time_s: when it was made, seconds since 1970.
     network: name of the network that predicted it.
@@ -57,10 +62,10 @@ class ResultRecord(StrictModel):
     known: lengths that set the scale of a video.
     mapped: fields of `stadia.web.video.MappedFrames`.
     other: key of the video whose frames a video shares.
-    about: what the page shows of a video.
+    about: what the page shows of a video, or of the files that were judged.
     """
 
-    kind: Literal["photo", "video"]
+    kind: Literal["photo", "video", "check"]
     name: str = ""
     time_s: float = 0.0
     network: str = ""
@@ -214,6 +219,24 @@ class Gallery:
         job.about["settings"] = {**record.about["settings"], "network": job.network}
         job.preview = read_bytes(stored.folder / SMALL_DEPTH, expected="an image", max_bytes=1 << 20)
         return job
+
+    def save_check(self, session: str, key: str, record: ResultRecord, folder: Path, image: NDArray[np.uint8]) -> None:
+        """Store the verdict on the result of another program; of too many results, remove the oldest.
+
+        record: its record.
+        folder: folder with the folders of CHECK_FOLDERS.
+        image: one of its images (H, W, 3) RGB.
+        """
+        with self._lock:
+            place = self.find_folder(session) / key
+            shutil.rmtree(place, ignore_errors=True)  # of an earlier verdict on the same files
+            place.mkdir(mode=0o700, parents=True)
+            for name in CHECK_FOLDERS:
+                if (folder / name).is_dir():
+                    shutil.copytree(folder / name, place / name)
+            write_image(place / SMALL, shrink_image(image, SMALL_SIDE)[..., ::-1])
+            write_json(place / RECORD, record.model_dump())
+            self._limit(session)
 
     def _limit(self, session: str) -> None:
         """Remove the oldest results above the limits."""

@@ -66,9 +66,9 @@ class Session:
             self.videos.popitem(last=False)[1].close()
         return key
 
-    def keep_drop(self, drop: Any) -> str:
-        """Keep dropped files under a new key, and remove the oldest of too many; return the key."""
-        key = secrets.token_urlsafe(9)
+    def keep_drop(self, drop: Any, key: str = "") -> str:
+        """Keep dropped files under a key, by default a new one, and remove the oldest of too many; return the key."""
+        key = key or secrets.token_urlsafe(9)
         self.drops[key] = drop
         while len(self.drops) > MAX_DROPS:
             self.drops.popitem(last=False)[1].job.close()

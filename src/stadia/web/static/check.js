@@ -21,23 +21,25 @@ function startResult() {
   function clear() {
     clearTimeout(state.timer);
     state.request?.abort();
-    Object.assign(state, { key: null, request: null });
+    Object.assign(state, { key: null, request: null, isStored: false });
     for (const id of ["result-ready", "result-done", "result-progress", "result-cancel"]) byId(id).hidden = true;
     byId("result-status").textContent = "";
     byId("result-frame").removeAttribute("src");
     listItems(byId("result-list"), []);
   }
 
-  function describe({ results, images, videos, skipped, state: what }) {
+  function describe({ results, images, videos, skipped, is_stored, state: what }) {
     const lines = [];
+    state.isStored = is_stored; // its files are gone
+
     if (results.length) lines.push(`Result: ${results.slice(0, 4).join(", ")}${results.length > 4 ? ` and ${results.length - 4} more files` : ""}`);
     else lines.push("Still missing: the result. Drop it too.");
     if (images || videos.length) lines.push(images ? `${images} images` : `Video: ${videos[0]}`);
     else lines.push("Still missing: the images or the video of the result. Drop them too.");
     if (skipped) lines.push(`${skipped} files were left out: their kind is unknown, or their name was there already.`);
     listItems(byId("result-list"), lines);
-    byId("result-ready").hidden = !(results.length && (images || videos.length)) || !["open", "done"].includes(what);
-    byId("result-cancel").hidden = !byId("result-ready").hidden;
+    byId("result-ready").hidden = !(results.length && (images || videos.length)) || !["open", "done"].includes(what) || is_stored;
+    byId("result-cancel").hidden = !byId("result-ready").hidden || is_stored;
   }
 
   // Send files, which are added to those before.
@@ -45,6 +47,7 @@ function startResult() {
     showError(null);
     const bar = byId("result-progress"), all = files.reduce((sum, { file }) => sum + file.size, 0) || 1;
     try {
+      if (state.isStored) clear();
       const key = state.key ?? (await post("/api/drops")).drop, controller = (state.request = new AbortController());
       Object.assign(state, { key });
       let sent = 0;

@@ -22,10 +22,10 @@ async function showResults() {
     : `The last ${max_photos} photos and ${max_videos} videos stay here until the server ends. Download what you want to keep.`;
   byId("results-all").hidden = !max_results;
   byId("results").replaceChildren(...results.map(({ kind, key, name, time_s, images }) => {
-    const caption = name || (kind === "photo" ? "Photo" : "Video"), made = time_s === null ? "" : new Date(1000 * time_s).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+    const caption = (kind === "check" ? "Verdict: " : "") + (name || { photo: "Photo", video: "Video", check: "a result" }[kind]), made = time_s === null ? "" : new Date(1000 * time_s).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
     const place = make("div", { className: "kept" }), card = makeCard(caption, images);
     if (made) card.append(make("span", { className: "soft time", textContent: made }));
-    card.addEventListener("click", () => { location.hash = `${kind === "photo" ? "picture" : "video"}/${key}`; });
+    card.addEventListener("click", () => { location.hash = `${{ photo: "picture", video: "video", check: "check" }[kind]}/${key}`; });
     const remove = make("button", { type: "button", className: "small", textContent: "Delete", ariaLabel: `Delete ${caption}` });
     let timer = 0;
     remove.addEventListener("click", () => {
