@@ -17,19 +17,17 @@ from stadia.core.verdict import Verdict
 from stadia.data.video.video_map import MapVerdictRecord, find_map_folder, read_map
 from stadia.geometry.align import umeyama
 from stadia.geometry.image_features import find_features
-from stadia.judge.limits import MAP_LIMITS
-from stadia.judge.map_verdict import CAMERA, PATH, MapEvidence, judge_map
+from stadia.judge.error import Measured, MeasuredError
+from stadia.judge.map_verdict import CAMERA, PATH, MapEvidence, MapVerdict, judge_map
 from stadia.sfm.camera_intervals import PARAMETERS, LensIntervals
 from stadia.sfm.describe_map import describe_verdict
+from stadia.sfm.map_error import measure_evidence
 from stadia.sfm.map_evidence import (
+    MAX_CONTRADICTING,
     measure_agreement,
     measure_aside,
     measure_epipolar,
-    measure_evidence,
-    measure_speed_jump,
     measure_standing,
-    measure_turns,
-    measure_unexplained,
     measure_zoom,
     select_frames,
 )
@@ -47,7 +45,6 @@ from stadia.sfm.pair_matching import (
     write_features,
 )
 from stadia.sfm.reconstruction import Workers
-from stadia.sfm.road_sweep import find_kink
 from stadia.sfm.sparse_map import (
     FrameStatus,
     LensCamera,
@@ -62,13 +59,13 @@ LENS = LensCamera(300.0, (159.5, 99.5), (0, 0, 0, 0), 200, 320)
 COUNT = 16
 
 
-def make_world(count: int = COUNT, step: float = 0.4) -> tuple[SparseMap, list[FramePair]]:
+def make_world(count: int = COUNT, step: float = 0.4, noise_px: float = 0.0) -> tuple[SparseMap, list[FramePair]]:
     """A camera that drives forward between two rows of points, and the matches of neighbors; a tenth is held out."""
     random = np.random.default_rng(0)
     points = np.column_stack((random.uniform(-6, 6, 900), random.uniform(-3, 3, 900), random.uniform(2, 24, 900)))
     T = np.tile(np.eye(4), (count, 1, 1))
     T[:, 2, 3] = -step * np.arange(count)
-    sparse = observe(LENS, T, points, random=random)
+    sparse = observe(LENS, T, points, noise_px=noise_px, random=random)
     return sparse, match_frames(sparse, list_neighbors(range(count), 3))
 
 
@@ -94,40 +91,46 @@ def break_scale(sparse: SparseMap, rows: slice, scale: float) -> SparseMap:
     return replace(sparse, T_camera_world=T, observed=observed, points=points, colors=colors)
 
 
-def judge(sparse: SparseMap, pairs: list[FramePair]) -> tuple[Verdict, set[str]]:
+def judge(sparse: SparseMap, pairs: list[FramePair], **changes) -> MapVerdict:
     T = np.linalg.inv(sparse.T_camera_world)
-    verdict = judge_map(measure_evidence(sparse, pairs, T, has_camera=True))
-    return verdict.grade, {reason.field for reason in verdict.reasons}
+    return judge_map(measure_evidence(sparse, pairs, T, **({"has_camera": True, "threads": 1} | changes)))
 
 
 @pytest.mark.slow
-def test_a_right_map_is_usable():
-    assert judge(*make_world()) == (Verdict.USABLE, set())
+def test_a_right_map_is_usable_and_a_straight_drive_leaves_its_focal_length_open():
+    verdict = judge(*make_world(noise_px=0.3))
+    assert (verdict.grade, verdict.reasons) == (Verdict.USABLE, ())
+    assert "navigation" in verdict.list_purposes(True)
+    error = verdict.evidence.error
+    assert error.rotation_deg.value < 0.05
+    assert error.position_share.value < 0.002
+    assert error.focal_share.deviation > 0.1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.5, 2.0])
 def test_a_wrong_join_is_refused_and_split(scale):
-    sparse, pairs = make_world()
+    sparse, pairs = make_world(noise_px=0.3)
     broken = break_scale(sparse, slice(9, None), scale)
-    grade, fields = judge(broken, pairs)
-    assert (grade, "contradicted" in fields) == (Verdict.UNUSABLE, True)
+    verdict = judge(broken, pairs)
+    assert verdict.grade == Verdict.UNUSABLE
+    assert verdict.evidence.error.position_share.is_above(0.02)
     parts = _split_wrong_joins([broken], pairs)
     assert sum(len(part.frames) for part in parts) >= COUNT - 2
     for part in parts:
         agreement = measure_agreement(part, pairs)
         assert np.nanmax(agreement.shares()) < 0.1
-        assert np.median(agreement.held) < 0.1
+        assert np.median(agreement.held) < 1
 
 
 @pytest.mark.slow
 def test_a_group_that_loops_pass_is_refused_and_split():
     """Matches of the frames before and after rows 6 to 10 agree, as in a loop, and outnumber those that contradict."""
-    sparse, pairs = make_world()
+    sparse, pairs = make_world(noise_px=0.3)
     pairs = pairs + match_frames(sparse, [(4, 11), (5, 11), (4, 12), (5, 12)]) * 20
     broken = break_scale(sparse, slice(6, 11), 0.4)
-    assert np.nanmax(measure_agreement(broken, pairs).shares()) < MAP_LIMITS["contradicted"].unusable
-    assert "contradicted" in judge(broken, pairs)[1]
+    assert np.nanmax(measure_agreement(broken, pairs).shares()) < MAX_CONTRADICTING
+    assert judge(broken, pairs).grade == Verdict.UNUSABLE
     groups = [part.frames.tolist() for part in _split_wrong_joins([broken], pairs)]
     assert groups == [[*range(6), *range(11, COUNT)], [*range(6, 11)]]
 
@@ -149,46 +152,30 @@ def test_a_place_where_the_camera_only_turns_shows_no_scale():
     assert not np.isnan(measure_agreement(sparse, pairs).shares()).any()
 
 
-def test_a_plane_does_not_turn_the_path_around():
-    """For a plane, both rotations of an essential matrix may put the points in front of both cameras."""
-    random = np.random.default_rng(0)
-    points = np.column_stack((random.uniform(-4, 4, 600), random.uniform(-3, 3, 600), np.full(600, 6.0)))
-    T = np.tile(np.eye(4), (COUNT, 1, 1))
-    T[:, 0, 3] = -0.1 * np.arange(COUNT)
-    sparse = observe(LENS, T, points, random=random)
-    assert measure_turns(sparse, match_frames(sparse, list_neighbors(range(COUNT), 1))).max() < 3
-
-
 @pytest.mark.slow
-def test_a_path_that_turns_otherwise_than_its_matches_is_refused():
-    sparse, pairs = make_world()
+def test_a_path_that_turns_otherwise_than_its_matches_is_off_by_this_angle():
+    sparse, pairs = make_world(noise_px=0.3)
     T = sparse.T_camera_world.copy()
     for row in range(COUNT):
-        angle = np.radians(8 * row)
-        R = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
-        T[row, :3] = R @ T[row, :3]
-    assert np.median(measure_turns(sparse, pairs)) < 0.5
-    assert np.median(measure_turns(replace(sparse, T_camera_world=T), pairs)) == pytest.approx(8, abs=0.5)
-    assert "turn_deg" in judge(replace(sparse, T_camera_world=T), pairs)[1]
+        T[row, :3] = Rotation.from_euler("y", 8 * row, degrees=True).as_matrix() @ T[row, :3]
+    verdict = judge(replace(sparse, T_camera_world=T), pairs)
+    assert verdict.grade == Verdict.UNUSABLE
+    assert verdict.evidence.error.neighbor_rotation_deg.value == pytest.approx(8, abs=0.1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("aside_deg", "least", "most"),
-    mark_others([(0.0, -0.05, 0.05), (20.0, 0.5, 1.0), (40.0, 0.5, 1.0)], [(0.0, -0.05, 0.05), (20.0, 0.5, 1.0)]),
-)
-def test_a_path_beside_the_motion_of_its_matches_is_refused(aside_deg, least, most):
-    """Neither rotations nor distances change."""
-    sparse, pairs = make_world()
+@pytest.mark.parametrize("aside_deg", mark_others([20.0, 40.0], [20.0]))
+def test_a_path_beside_the_motion_of_its_matches_is_off_by_the_motion(aside_deg):
+    """Neither rotations nor distances change. The rotations hold the world, so positions are off along a chord."""
+    sparse, pairs = make_world(noise_px=0.3)
     R = Rotation.from_euler("y", aside_deg, degrees=True).as_matrix()
     T = sparse.T_camera_world.copy()
     T[:, :3, 3] = T[:, :3, 3] @ R.T
-    bent = replace(sparse, T_camera_world=T)
-    shares = measure_unexplained(bent, pairs)
-    assert least <= np.median(shares) <= most
-    evidence = measure_evidence(bent, pairs, np.linalg.inv(T), has_camera=True)
-    assert least <= evidence.unexplained <= most
-    assert (judge_map(evidence).grade == Verdict.UNUSABLE) == (aside_deg > 0)
+    verdict = judge(replace(sparse, T_camera_world=T), pairs)
+    along = np.arange(COUNT) / (COUNT - 1) - 0.5
+    chord = 2 * np.sin(np.radians(aside_deg) / 2) * np.sqrt((along**2).mean())
+    assert verdict.grade == Verdict.UNUSABLE
+    assert verdict.evidence.error.position_share.value == pytest.approx(chord, rel=0.2)
 
 
 @pytest.mark.slow
@@ -208,25 +195,6 @@ def test_expanding_images_show_a_path_beside_the_motion(aside_deg, is_aside):
     assert MappedParts.sort(camera, [bent], pairs, None).along == (not is_aside)
 
 
-@pytest.mark.parametrize(("moved", "expected"), [((0, 0, 0), 0.0), ((2.0, 0, 0), 79.0), ((0, 0, -3.0), 180.0)])
-def test_a_kink_of_a_drive_is_found_where_it_is(moved, expected):
-    """A car turns steadily; from frame 15 on its path is moved to the side, or back as by a replay."""
-    T = np.tile(np.eye(4), (30, 1, 1))
-    T[:, :3, :3] = Rotation.from_euler("y", 2.0 * np.arange(30)[:, None], degrees=True).as_matrix()
-    T[1:, :3, 3] = np.cumsum(0.4 * T[:-1, :3, 2], axis=0)
-    T[15:, :3, 3] += T[14, :3, :3] @ moved
-    angle_deg, frame = find_kink(T)
-    assert angle_deg == pytest.approx(expected, abs=2)
-    assert frame == (14 if expected else frame)
-
-
-def test_a_walk_that_looks_around_has_no_kink():
-    T = np.tile(np.eye(4), (60, 1, 1))
-    T[:, :3, :3] = Rotation.from_euler("y", 30.0 * np.sin(np.arange(60)[:, None] / 5), degrees=True).as_matrix()
-    T[:, 2, 3] = 0.1 * np.arange(60)
-    assert find_kink(T) == (0.0, 0)
-
-
 def test_images_that_do_not_expand_leave_the_direction_of_motion_open():
     random = np.random.default_rng(0)
     points = np.column_stack((random.uniform(-4, 12, 900), random.uniform(-3, 3, 900), random.uniform(4, 12, 900)))
@@ -241,10 +209,10 @@ def test_images_that_do_not_expand_leave_the_direction_of_motion_open():
 
 @pytest.mark.slow
 def test_a_camera_that_drives_forward_and_back_in_turns_is_refused():
-    sparse, pairs = make_world(30)
+    sparse, pairs = make_world(30, noise_px=0.3)
     T = sparse.T_camera_world.copy()
     T[2::5, 2, 3] += 0.5
-    assert "reversing" in judge(replace(sparse, T_camera_world=T), pairs)[1]
+    assert judge(replace(sparse, T_camera_world=T), pairs).grade == Verdict.UNUSABLE
 
 
 def test_matches_that_do_not_move_are_of_a_standing_camera():
@@ -256,28 +224,41 @@ def test_matches_that_do_not_move_are_of_a_standing_camera():
     assert measure_zoom([replace(pair, xy_second=1.1 * pair.xy_first + 3) for pair in pairs]) == 1
 
 
-EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, 0.0, has_camera=False)
+SMALL = Measured(0.001, 0.0005)
+
+ERROR = MeasuredError(
+    rotation_deg=SMALL, neighbor_rotation_deg=SMALL, position_share=SMALL, length_share=SMALL, inconsistent_px=SMALL
+)
+
+EVIDENCE = MapEvidence(
+    error=ERROR,
+    unexplained=0.01,
+    held_out_px=0.4,
+    placed=1.0,
+    covered=1.0,
+    standing=0.0,
+    planar=0.3,
+    zoomed=0.0,
+    open_focal=0.0,
+    view_turn_deg=60.0,
+    has_camera=False,
+)
 
 
 @pytest.mark.parametrize(
     ("field", "value", "grade"),
     [
         ("standing", 0.9, "unusable"),
-        ("held_out_within", 0.3, "unusable"),
-        ("held_out_within", 0.7, "doubtful"),
         ("placed", 0.3, "doubtful"),
         ("placed", 0.05, "unusable"),
         ("covered", 0.19, "unusable"),
-        ("speed_jump", 30.0, "doubtful"),
         ("zoomed", 0.95, "unusable"),
         ("road_drift", 0.7, "doubtful"),
-        ("unexplained", 0.7, "unusable"),
-        ("aside", 0.5, "unusable"),
         ("open_focal", 0.6, "unusable"),
-        ("kink_deg", 80.0, "doubtful"),
+        ("error", MeasuredError(reason="60% of the held-out matches fit no poses"), "unusable"),
     ],
 )
-def test_each_sign_decides_alone(field, value, grade):
+def test_images_that_show_no_path_decide_alone(field, value, grade):
     verdict = judge_map(replace(EVIDENCE, **{field: value}))
     assert (verdict.grade, [reason.field for reason in verdict.list_reasons("path")]) == (grade, [field])
     assert verdict.camera == (
@@ -285,7 +266,28 @@ def test_each_sign_decides_alone(field, value, grade):
     )  # A wrong path bends the focal length.
     first, *rest = describe_verdict(verdict)
     assert first.startswith(f"verdict: {grade}: ")
-    assert len(rest) == 1 + (grade == Verdict.UNUSABLE)
+    assert any("do not use this map" in line for line in rest) == (grade == Verdict.UNUSABLE)
+
+
+def change_error(*names: str, value: float, deviation: float = 0.001) -> MapEvidence:
+    return replace(EVIDENCE, error=replace(ERROR, **dict.fromkeys(names, Measured(value, deviation))))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "grade", "good_for"),
+    [
+        (EVIDENCE, "usable", ["splats", "mesh", "measuring=1%", "navigation"]),
+        (change_error("length_share", value=0.05), "usable", ["splats", "navigation"]),
+        (change_error("position_share", "inconsistent_px", value=5.0), "usable", ["measuring=1%"]),
+        (change_error("neighbor_rotation_deg", "length_share", "inconsistent_px", value=9.0), "unusable", []),
+        (change_error("position_share", "length_share", "inconsistent_px", value=0.0, deviation=9.0), "doubtful", []),
+    ],
+)
+def test_a_path_is_usable_if_it_is_good_for_a_purpose(evidence, grade, good_for):
+    verdict = judge_map(evidence)
+    assert (verdict.path, verdict.list_purposes(True)) == (grade, good_for)
+    assert verdict.to_json()["good_for"] == {one.purpose.key: one.holds for one in verdict.purposes}
+    assert [reason.field for reason in verdict.list_reasons("path")] == ["purposes"] * (grade != "usable")
 
 
 @pytest.mark.slow
@@ -298,8 +300,7 @@ def test_an_open_focal_length_counts_beside_a_plane_alone(is_plane, axis, open_f
     T[:, axis, 3] = -0.1 * np.arange(COUNT)
     sparse = observe(LENS, T, points, random=random)
     pairs = match_frames(sparse, list_neighbors(range(COUNT), 3))
-    evidence = measure_evidence(sparse, pairs, np.linalg.inv(T), has_camera=False, focal_deviation=0.6)
-    assert evidence.open_focal == open_focal
+    assert judge(sparse, pairs, has_camera=False, focal_deviation=0.6).evidence.open_focal == open_focal
 
 
 def test_an_assumed_focal_length_is_open():
@@ -311,11 +312,13 @@ def test_an_assumed_focal_length_is_open():
 
 
 def test_frames_of_other_parts_cover_the_video_too():
-    sparse, pairs = make_world()
-    T = np.full((10 * COUNT, 4, 4), np.nan)
-    T[:COUNT] = np.linalg.inv(sparse.T_camera_world)
+    count = 6
+    sparse, pairs = make_world(count, noise_px=0.3)
+    T = np.full((10 * count, 4, 4), np.nan)
+    T[:count] = np.linalg.inv(sparse.T_camera_world)
     alone, more = (
-        measure_evidence(sparse, pairs, T, has_camera=True, in_other_parts=count) for count in (0, 8 * COUNT)
+        measure_evidence(sparse, pairs, T, has_camera=True, in_other_parts=others, threads=1)
+        for others in (0, 8 * count)
     )
     assert (alone.covered, more.covered) == (pytest.approx(0.1), pytest.approx(0.9))
 
@@ -323,9 +326,9 @@ def test_frames_of_other_parts_cover_the_video_too():
 @pytest.mark.parametrize(
     ("changes", "camera"),
     [
-        ({"planar": 0.99}, "doubtful"),
+        ({"planar": 0.99, "view_turn_deg": 9.0}, "doubtful"),
         ({"planar": 0.99, "view_turn_deg": 60.0}, "usable"),
-        ({"planar": 0.99, "has_camera": True}, "usable"),
+        ({"planar": 0.99, "view_turn_deg": 9.0, "has_camera": True}, "usable"),
         ({"is_camera_determined": False}, "doubtful"),
         ({"is_camera_determined": False, "has_camera": True}, "usable"),
     ],
@@ -337,9 +340,11 @@ def test_an_open_camera_leaves_the_path_right(changes, camera):
     assert bool(verdict.list_reasons(CAMERA)) == (camera == "doubtful")
 
 
-def test_a_stored_verdict_names_its_reasons():
+def test_a_stored_verdict_names_its_reasons_or_what_the_map_is_good_for():
     record = MapVerdictRecord.model_validate({"grade": "unusable", "reasons": [{"field": "standing"}]})
     assert str(record) == "unusable (standing)"
+    record = MapVerdictRecord.model_validate(judge_map(change_error("length_share", value=0.05)).to_json())
+    assert str(record) == "usable (good for splats, navigation)"
 
 
 @pytest.mark.parametrize(
@@ -383,22 +388,6 @@ def test_order_shows_in_the_number_of_matches(seed, decay):
     assert is_ordered(match(np.arange(40)), keys)
     if decay == 3:
         assert not is_ordered(match(place), keys)
-
-
-@pytest.mark.parametrize(("count", "grade"), [(2, "usable"), (3, "doubtful")])
-def test_several_weak_signs_together_make_a_map_doubtful(count, grade):
-    weak = {"turn_deg": 2.7, "unexplained": 0.44, "held_out_within": 0.85}
-    verdict = judge_map(replace(EVIDENCE, **dict(list(weak.items())[:count])))
-    assert verdict.path == grade
-    assert [reason.field for reason in verdict.reasons] == ["near"] * (count > 2)
-    assert ("turn_deg, unexplained, held_out_within" in next(iter(describe_verdict(verdict)))) == (count > 2)
-
-
-@pytest.mark.parametrize(("field", "value"), [("speed_jump", 30.0), ("kink_deg", 80.0), ("reversing", 0.5)])
-def test_the_steps_of_photos_in_no_order_say_nothing(field, value):
-    found = replace(EVIDENCE, **{field: value})
-    assert judge_map(found).path != "usable"
-    assert judge_map(replace(found, is_ordered=False)).path == "usable"
 
 
 def test_a_split_map_keeps_points_that_a_part_sees_twice():
@@ -485,29 +474,9 @@ def test_the_wrong_join_of_plain_colmap_is_refused(tmp_path, count, is_right):
     centers = torch.from_numpy(T[:, :3, 3].copy())
     moved = umeyama(centers, torch.from_numpy(truth), "sim3").apply(centers).numpy()
     error_m = np.sqrt(np.square(moved - truth).sum(1).mean())
-    verdict = judge_map(measure_evidence(sparse, read_matches(database), T, has_camera=True))
+    verdict = judge_map(measure_evidence(sparse, read_matches(database), T, has_camera=True, threads=1))
     assert (error_m < 0.1, error_m < 1.0) == (is_right, is_right)
     assert (verdict.grade == Verdict.UNUSABLE) is not is_right, verdict
-
-
-@pytest.mark.parametrize(("first_step", "expected"), [(0.0, 1.0), (0.02, 25.0)])
-def test_a_camera_that_stands_at_first_has_no_jump_of_speed_and_a_wrong_scale_has(first_step, expected):
-    """Twenty frames stand, or belong to a part whose scale is 25 times smaller; then it drives."""
-    random = np.random.default_rng(0)
-    path = np.concatenate((np.arange(20) * first_step, 20 * first_step + np.arange(21) * 0.5))
-    T = np.tile(np.eye(4), (len(path), 1, 1))
-    T[:, 2, 3] = -path
-    points = random.uniform((-8, -3, 26), (8, 3, 30), (300, 3))
-    near = observe(LENS, T, points * (0.04 if first_step else 1.0), random=random)
-    far = observe(LENS, T, points, random=random)
-    first, later = near.observed[:, 0] < 20, far.observed[:, 0] >= 20
-    sparse = replace(
-        near,
-        points=np.concatenate((near.points, far.points)),
-        observed=np.concatenate((near.observed[first], far.observed[later] + (0, len(points)))),
-        xy=np.concatenate((near.xy[first], far.xy[later])),
-    )
-    assert measure_speed_jump(sparse) == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.slow

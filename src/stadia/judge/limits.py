@@ -101,17 +101,11 @@ def _make_table(*limits: Limit) -> dict[str, Limit]:
     return {limit.field: limit for limit in limits}
 
 
-_MAPS = "checked on 40 right and 40 wrong maps drawn from matches of scenes with known poses: 39 and 40 judged right"
 _CHOSEN = "chosen, not measured"
+_CLIPS_OF_MAPS = "checked on clips whose answer is known (benchmarks/map_clips.py)"
 
 MAP_LIMITS = _make_table(
-    Limit("placed", below(doubtful=0.5, unusable=0.1), "few frames have a pose", _MAPS),
-    Limit(
-        "held_out_within",
-        below(doubtful=0.8, unusable=0.5),
-        "matches that took no part in the map do not fit it",
-        _MAPS,
-    ),
+    Limit("placed", below(doubtful=0.5, unusable=0.1), "few frames have a pose", _CLIPS_OF_MAPS),
     Limit(
         "covered",
         below(unusable=0.2),
@@ -124,9 +118,6 @@ MAP_LIMITS = _make_table(
         "the lens zooms, or the scale drifts",
         "KITTI 06 has 1.01; a lens that zooms by 1.5 on a straight drive has 1.3, and fits its matches by .4 px",
     ),
-    Limit("kink_deg", above(doubtful=45.0), "one step of a drive turns off the direction of travel", _MAPS),
-    Limit("speed_jump", above(doubtful=12.0), "the speed changes at once", _MAPS),
-    Limit("reversing", above(unusable=0.1), "a camera that drives forward does not go back", _MAPS),
     Limit(
         "open_focal",
         above(unusable=0.25),
@@ -134,38 +125,16 @@ MAP_LIMITS = _make_table(
         "four pans have .6, .7 and, with an assumed focal length, 1; orbits over a table or a mat, whose maps are "
         "right, up to .025",
     ),
-    Limit("zoomed", above(unusable=0.9), "a zoom without motion explains the matches", _MAPS),
-    Limit(
-        "aside",
-        above(unusable=0.25),
-        "the path deviates from the direction of motion in the images",
-        "right parts of drives have 0 to .08; a part of a drive that slides sideways has .37, a cartoon .52",
-    ),
-    Limit(
-        "unexplained",
-        above(unusable=0.5),
-        "the images show another motion than the path",
-        "right maps have up to .1, and .46 with a focal length 1 % off; drives whose trajectory traffic pulls 20 to 50 "
-        "degrees aside have .62",
-    ),
-    Limit(
-        "turn_deg",
-        above(unusable=3.0),
-        "the path turns otherwise than the images",
-        "right maps of the test video walk have up to 1.5; a drive whose path points 39 degrees past its view has 3.7",
-    ),
-    Limit(
-        "contradicted",
-        above(unusable=0.4),
-        "two parts are joined wrongly",
-        "wrong joins in the test video walk have .85 to 1; right maps of it and of other videos up to .2",
-    ),
-    Limit("standing", above(unusable=0.5), "the camera stands", _MAPS),
+    Limit("zoomed", above(unusable=0.9), "a zoom without motion explains the matches", _CLIPS_OF_MAPS),
+    Limit("standing", above(unusable=0.5), "the camera stands", _CLIPS_OF_MAPS),
 )
-"""Limits of the path of a map, by the fields of `map_verdict.MapEvidence`. Reasons are named in this order."""
+"""Limits beyond which the images of a map show no path, by the fields of `map_verdict.MapEvidence`.
+
+Reasons are named in this order.
+"""
 
 MAP_CAMERA_LIMITS = _make_table(
-    Limit("planar", above(doubtful=0.95), "one plane does not show the camera", _MAPS),
+    Limit("planar", above(doubtful=0.95), "one plane does not show the camera", _CLIPS_OF_MAPS),
     Limit(
         "view_turn_deg",
         below(doubtful=30.0),
@@ -176,7 +145,7 @@ MAP_CAMERA_LIMITS = _make_table(
 """Limits of the camera of a map, if the user did not give it. A camera beyond both is doubtful."""
 
 PANORAMA_LIMITS = _make_table(
-    Limit("within", below(doubtful=0.8, unusable=0.5), "held-out matches contradict the map", "as `held_out_within`"),
+    Limit("within", below(doubtful=0.8, unusable=0.5), "held-out matches contradict the map", _CHOSEN),
     Limit("placed", below(doubtful=0.8), "few frames have a pose", _CHOSEN),
     Limit("angle_deg", below(doubtful=2.0), "the camera hardly moved, so the depth of points is open", _CHOSEN),
 )
@@ -193,7 +162,7 @@ RESULT_LIMITS = _make_table(
     ),
     Limit("depth_unit", beyond_factor(doubtful=1.1), "depth maps are in another unit than the poses", _RESULTS),
 )
-"""Limits of another program's result, by what `check_reconstruction` measures; its path has the limits of a map."""
+"""Limits of another program's result, by what `check_reconstruction` measures; its path is judged by `purposes`."""
 
 SCALE_LIMITS = _make_table(
     Limit("deviation", above(doubtful=0.05, unusable=0.15), "the relative standard deviation of metres", _CHOSEN),

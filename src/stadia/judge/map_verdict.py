@@ -1,81 +1,65 @@
-"""Judge the path and the camera of a map by what was measured on its matches."""
+"""Judge the path and the camera of a map by its measured error, and by whether its images can show one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from stadia.core.verdict import Verdict, find_worst
+from stadia.judge.error import MeasuredError
 from stadia.judge.limits import MAP_CAMERA_LIMITS, MAP_LIMITS
+from stadia.judge.purposes import PURPOSES, PurposeVerdict, grade_purposes, judge_purpose
 
 PATH, CAMERA = "path", "camera"
 """The two parts of a map that are judged."""
+
+PATH_PURPOSES = ("mesh", "measuring", "navigation")
+"""Purposes that grade the path. Splats need consistent pixels only, which a wrong path along a line has too."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapEvidence:
     """Measurements from the images that speak for or against a map. Shares are between 0 and 1.
 
+    error: error of poses and camera by matches that are held out.
+    unexplained: share of the held-out matches that no poses explain, also after an adjustment; NaN without such
+        matches.
+    held_out_px: median error of held-out matches, pixels of images of 640; NaN if there are none.
     placed: share of the frames that have a pose.
-    held_out_px: median error in pixels (of the small frames) of matches that were held out of the mapping; NaN if there
-        are none.
-    held_out_within: share of these matches whose error is below `map_evidence.MAX_ERROR`.
-    contradicted: largest share of matches that contradict the map, across one place of the trajectory or around a group
-        of keyframes.
-    contradicted_frame: index of the keyframe before that place or group.
-    turn_deg: upper quartile of the angles, degrees, between the rotation of keyframes in the map and that
-        from their matches alone.
-    reversing: share of the steps that go back against the step before, if the camera otherwise drives forward; else 0.
-    speed_jump: largest factor between the camera's speed before and after a keyframe.
+    covered: share of the frames that have a pose in this or another part of the video.
     standing: share of the matches of distant keyframes that do not move.
     planar: share of the matches of distant keyframes that one plane, or a pure rotation, explains.
-    covered: share of the frames that have a pose in this or another part of the video.
+    zoomed: share of the matches of distant keyframes that a change of focal length alone explains.
     open_focal: standard deviation of the focal length as its share (1 if it is assumed), if `planar` is above
         its limit and the images do not expand, as towards the plane; else 0.
-    zoomed: share of the matches of distant keyframes that a change of focal length alone explains.
+    view_turn_deg: largest rotation between two keyframes, degrees.
     has_camera: whether the user gave the camera.
     road_drift: change of the camera's height over the road along the trajectory, as a factor; 1 without a road.
-    unexplained: share of the matches of distant keyframes that fit an essential matrix of their own but not the map's
-        poses, at the worst place.
     is_camera_determined: whether the images determine the camera well enough to report it, if the user did not give it.
-    is_ordered: whether the images are in the order of the path, as in a video; else its steps do not count.
-    view_turn_deg: largest rotation between two keyframes, degrees.
-    aside: share of the pairs of expanding images that show another direction of motion than the path.
-    kink_deg: largest angle, degrees, of a step of a drive against the usual direction of travel; 0 if it is not a
-        drive.
-    kink_frame: index of the frame at the start of this step.
     """
 
-    placed: float
+    error: MeasuredError
+    unexplained: float
     held_out_px: float
-    held_out_within: float
-    contradicted: float
-    contradicted_frame: int
-    turn_deg: float
-    reversing: float
-    speed_jump: float
+    placed: float
+    covered: float
     standing: float
     planar: float
     zoomed: float
+    open_focal: float
+    view_turn_deg: float
     has_camera: bool
     road_drift: float = 1.0
-    unexplained: float = 0.0
     is_camera_determined: bool = True
-    is_ordered: bool = True
-    covered: float = 1.0
-    open_focal: float = 0.0
-    view_turn_deg: float = 0.0
-    aside: float = 0.0
-    kink_deg: float = 0.0
-    kink_frame: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class MapReason:
-    """One measurement of `MapEvidence` that is beyond its limit.
+    """What keeps the path or the camera of a map from being usable.
 
-    field: name of the field of `MapEvidence`; "near" for several signs that are near their limits; "path" if an
+    field: name of the field of `MapEvidence`; "purposes" if the path is good for none of PATH_PURPOSES; "path" if an
         unusable path speaks against the camera.
     value: the measurement.
     limit: its limit.
@@ -99,12 +83,14 @@ class MapVerdict:
     path: grade of poses and points.
     camera: grade of focal length and distortion: usable if the user gave them, or the images determine them and the
         path is not unusable; else doubtful.
-    reasons: the measurements beyond their limit, the most serious first; empty if both grades are usable.
+    purposes: what the path is good for.
+    reasons: what keeps them from being usable, the most serious first; empty if both are.
     evidence: all measurements.
     """
 
     path: Verdict
     camera: Verdict
+    purposes: tuple[PurposeVerdict, ...]
     reasons: tuple[MapReason, ...]
     evidence: MapEvidence
 
@@ -117,46 +103,68 @@ class MapVerdict:
         """Return the reasons for the grade of the path (`of` is PATH) or of the camera (CAMERA)."""
         return [reason for reason in self.reasons if reason.of == of]
 
+    def list_purposes(self, holds: bool | None) -> list[str]:
+        """Return the names of the purposes that the path is good for, not good for (False), or that are open (None)."""
+        return [purpose.purpose.key for purpose in self.purposes if purpose.holds is holds]
 
-NEAR_SHARE = 0.6
-"""Share of its limit from which a sign counts as near it."""
-
-MAX_NEAR = 2
-"""Most signs near their limit of a usable map.
-
-Right maps of strangers' videos have none or one, and one of them two. A rendered walk whose first frames are misplaced
-set this limit: it has five, none of them beyond its own.
-"""
-
-OF_ORDER = frozenset({"reversing", "speed_jump", "kink_deg"})
-"""Measurements of the steps of a path, which photos without order do not show."""
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values for map.json."""
+        evidence = self.evidence
+        names = [name for name in MapEvidence.__dataclass_fields__ if name != "error"]
+        return {
+            "grade": self.grade,
+            "path": self.path,
+            "camera": self.camera,
+            "good_for": {purpose.purpose.key: purpose.holds for purpose in self.purposes},
+            "error": evidence.error.to_json(),
+            "not_measurable": evidence.error.reason or None,
+            "reasons": [
+                {"field": reason.field, "value": reason.value, "limit": reason.limit, "of": reason.of}
+                for reason in self.reasons
+            ],
+            "evidence": {name: getattr(evidence, name) for name in names},
+        }
 
 
 def judge_map(evidence: MapEvidence) -> MapVerdict:
-    """Compare the measurements on a map with their limits; the worst reason decides the verdict of path and camera."""
-    faults = list(_list_faults(evidence))
-    if not faults and (near := len(list_near_signs(evidence))) > MAX_NEAR:
-        faults.append(MapReason("near", float(near), float(MAX_NEAR), Verdict.DOUBTFUL))
+    """Compare the measured error of a map with the limits of purposes, and check whether its images can show an error.
+
+    The path is usable if it is good for at least one of PATH_PURPOSES. Else it is doubtful if the images leave all of
+    them open, and unusable if it fails one, if held-out matches contradict every path, or if the images show none.
+    """
+    purposes = tuple(judge_purpose(purpose, evidence.error) for purpose in PURPOSES.values())
+    faults = [*_list_faults(evidence), *_judge_error(evidence, purposes)]
     is_wrong = any(fault.grade is Verdict.UNUSABLE for fault in faults)
-    if math.isnan(evidence.held_out_px):
-        faults.insert(0, MapReason("held_out_px", 0.0, 0.0, Verdict.DOUBTFUL))
     of_camera = [] if evidence.has_camera else list(_list_camera_faults(evidence, is_path_wrong=is_wrong))
     ordered = sorted([*of_camera, *faults], key=lambda reason: -reason.grade.rank)
     path, camera = (find_worst(reason.grade for reason in ordered if reason.of == of) for of in (PATH, CAMERA))
-    return MapVerdict(path, camera, tuple(ordered), evidence)
+    return MapVerdict(path, camera, purposes, tuple(ordered), evidence)
 
 
 def _list_faults(evidence: MapEvidence) -> Iterator[MapReason]:
-    """Yield the measurements on the path that are beyond their limit."""
+    """Yield the measurements that are beyond their limit, so that the images show no path."""
     for limit in MAP_LIMITS.values():
         value = limit.bounds.measure(getattr(evidence, limit.field))
         verdict = limit.judge(value)
-        if verdict is Verdict.USABLE or (limit.field in OF_ORDER and not evidence.is_ordered):
+        if verdict is Verdict.USABLE:
             continue
         bound = limit.bounds.values[verdict]
         if limit.field == "zoomed" and evidence.has_camera:  # a camera that rises over flat ground seems to zoom
             verdict = Verdict.DOUBTFUL
         yield MapReason(limit.field, value, bound, verdict)
+
+
+def _judge_error(evidence: MapEvidence, purposes: tuple[PurposeVerdict, ...]) -> Iterator[MapReason]:
+    """Yield what the measured error speaks against."""
+    of_path = [purpose for purpose in purposes if purpose.purpose.name in PATH_PURPOSES]
+    grade = grade_purposes(of_path, are_asked=False)
+    if math.isnan(evidence.held_out_px):
+        yield MapReason("held_out_px", 0.0, 0.0, Verdict.DOUBTFUL)
+    elif not evidence.error.is_measured:  # no poses explain its matches
+        yield MapReason("error", 0.0, 0.0, Verdict.UNUSABLE)
+    elif grade in (Verdict.UNUSABLE, Verdict.NOT_JUDGED):
+        is_open = grade is Verdict.NOT_JUDGED
+        yield MapReason("purposes", 0.0, 1.0, Verdict.DOUBTFUL if is_open else Verdict.UNUSABLE)
 
 
 def _list_camera_faults(evidence: MapEvidence, *, is_path_wrong: bool) -> Iterator[MapReason]:
@@ -169,16 +177,3 @@ def _list_camera_faults(evidence: MapEvidence, *, is_path_wrong: bool) -> Iterat
         yield MapReason("is_camera_determined", 0.0, 1.0, Verdict.DOUBTFUL, CAMERA)
     elif is_path_wrong:
         yield MapReason("path", 0.0, 1.0, Verdict.DOUBTFUL, CAMERA)
-
-
-def list_near_signs(found: MapEvidence) -> list[str]:
-    """List the signs of a few wrong poses that are near their limit or beyond it, by their fields.
-
-    found: the measurements on a map.
-    """
-    fields = ("turn_deg", "unexplained", "aside", "contradicted")
-    signs = {field: getattr(found, field) / MAP_LIMITS[field].unusable for field in fields}
-    signs["speed_jump"] = math.log(max(found.speed_jump, 1)) / math.log(MAP_LIMITS["speed_jump"].doubtful)
-    signs["speed_jump"] *= found.is_ordered
-    signs["held_out_within"] = (1 - found.held_out_within) / (1 - MAP_LIMITS["held_out_within"].doubtful)
-    return [field for field, share in signs.items() if share > NEAR_SHARE]

@@ -10,7 +10,7 @@ import numpy as np
 from stadia.core.verdict import Verdict
 from stadia.data.video.video_camera import CAMERA_ADVICE
 from stadia.data.video.video_map import MASK, find_map_folder
-from stadia.judge.map_verdict import CAMERA, PATH, MapVerdict, list_near_signs
+from stadia.judge.map_verdict import CAMERA, PATH, MapVerdict
 from stadia.sfm.camera_intervals import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
 from stadia.sfm.frame_stream import FrameStream
 from stadia.sfm.learned_matching import has_matcher
@@ -120,42 +120,41 @@ def describe_camera(found: VideoMap, stream: FrameStream) -> str:
 
 
 def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
-    """Yield lines with the grades of a map's path and camera (usable, doubtful or unusable), and the reasons."""
+    """Yield lines with the grades of a map's path and camera, their reasons, the measured error, and the purposes."""
+    error, evidence = verdict.evidence.error, verdict.evidence
     texts = {
         "standing": "the camera stands: {value:.0%} of the matches do not move",
-        "contradicted": "two parts are joined wrongly at frame {frame}: {value:.0%} of the matches across contradict",
-        "held_out_within": "only {value:.0%} of the matches that were held out fit",
-        "turn_deg": "the path turns otherwise than the images, by {value:.1f} degrees from keyframe to keyframe",
-        "unexplained": "the path deviates from the motion in the images, which alone fits {value:.0%} of the matches",
-        "aside": "the path deviates from the motion in {value:.0%} of the image pairs that expand",
-        "kink_deg": "the path has a kink of {value:.0f} degrees at frame {kink}: a fault, a cut, an insert or a replay",
         "open_focal": "one plane explains the matches, as if the camera only turned, and its focal length is open by"
         " +- {value:.0%}: give it (stadia camera --fov), or film from more sides",
-        "reversing": "{value:.0%} of the steps of a camera that drives forward go back",
         "placed": "{value:.0%} of the frames have a pose",
         "covered": "only {value:.0%} of the frames have a pose: too few to tell a path from things that move"
         " (data.frames=[0,100] maps a part)",
         "held_out_px": "too few matches to hold some out, so nothing checks it",
-        "speed_jump": "the speed changes at once by a factor of {value:.1f}",
+        "error": f"its matches fit no path: {error.reason}",
+        "purposes": "; ".join(f"{purpose.purpose.key}: {purpose.reason}" for purpose in verdict.purposes),
         "zoomed": "the camera zooms: a change of focal length explains {value:.0%} of the matches",
         "road_drift": "the camera's height over the road changes by a factor of {value:.2f} along the path: the lens"
         " zooms, or the scale drifts (data.frames=[0,100] maps a part with a fixed lens)",
         "planar": "one plane explains {value:.0%} of the matches, so it does not show the camera",
         "is_camera_determined": "the video does not show it",
         "path": "it comes from an unusable path",
-        "near": "several signs of wrong poses are near their limits: {near}",
     }
 
     def list_texts(of: str) -> list[str]:
-        frames = {"frame": verdict.evidence.contradicted_frame, "kink": verdict.evidence.kink_frame}
-        near = ", ".join(list_near_signs(verdict.evidence))
-        return [
-            texts[reason.field].format(value=reason.value, near=near, **frames) for reason in verdict.list_reasons(of)
-        ]
+        return [texts[reason.field].format(value=reason.value) for reason in verdict.list_reasons(of)]
 
-    plain = f"matches held out of the map fit by {verdict.evidence.held_out_px:.2f} px"
+    measured = error.describe()
+    plain = f"matches held out of the map fit by {evidence.held_out_px:.2f} px"
     yield f"verdict: {verdict.path}: {'; '.join(list_texts(PATH)) or plain}"
-    known = "given" if verdict.evidence.has_camera else "the video shows it"
+    if error.is_measured:
+        path = ", ".join(f"{name} {measured[name]}" for name in ("rotation", "position", "drift") if name in measured)
+        yield f"  error of the path: {path}"
+        for words, holds in (("good for", True), ("not good for", False), ("left open", None)):
+            if names := verdict.list_purposes(holds):
+                yield f"  {words}: {', '.join(names)}"
+    known = "given" if evidence.has_camera else "the video shows it"
     yield f"verdict of the camera: {verdict.camera}: {'; '.join(list_texts(CAMERA)) or known}"
+    if "focal length" in measured:
+        yield f"  error of the camera: focal length {measured['focal length']}"
     if verdict.path == Verdict.UNUSABLE:
         yield "note: predict, adapt and train do not use this map"

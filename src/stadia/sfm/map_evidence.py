@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stadia.geometry.poses import hat, invert_pose
-from stadia.judge.limits import MAP_CAMERA_LIMITS, MAP_LIMITS
-from stadia.judge.map_verdict import MapEvidence
 from stadia.sfm.pair_matching import FramePair
-from stadia.sfm.road_sweep import find_kink, find_travel_direction
 from stadia.sfm.sparse_map import Array, SparseMap
 
 MAX_ERROR = 0.005
@@ -28,13 +24,15 @@ MIN_CROSSING = 15
 fewer, the scale is undetermined there.
 """
 
+MAX_CONTRADICTING = 0.4
+"""Share of contradicting matches, above the usual one, that parts two groups of keyframes: wrong joins in a walk have
+.85 to 1, right maps of it and of other videos up to .2.
+"""
+
 END_FRAMES = 7
 """Number of last keyframes of a trajectory whose matches are not asked to fix the scale, since the camera moves too
 little after them.
 """
-
-MIN_GROUP = 3
-"""Fewest keyframes of a group that can be a wrongly joined part; fewer are single keyframes with a wrong pose."""
 
 SCALE_CHANGE = 1.3
 """A match fixes the scale at a place if it would contradict the map were the trajectory after this place this many
@@ -45,16 +43,11 @@ MAX_STILL = 0.0015
 """Motion of a match between distant keyframes, as a share of the image width, below which it counts as not moving."""
 
 MIN_MATCHES = 20
-MAX_TURNS = 80
-"""Most pairs of keyframes in the measurement of rotations, planes and zoom."""
+MAX_WIDE = 80
+"""Most pairs of distant keyframes in the measurement of planes and zoom."""
 
 MOTION_PX = 1.0
 """Largest Sampson distance, pixels, of a match that fits the epipolar geometry of a pair of keyframes."""
-
-FAR_ERROR = 0.1
-"""Distance of a projected map point from its match, as a share of the longer image side, above which the match is taken
-for another place of similar appearance.
-"""
 
 MIN_ZOOM, MAX_ZOOM_TURN = 0.02, 0.01
 """A pair of images is a zoom if its size changes by more than MIN_ZOOM (natural logarithm), and it turns in the image
@@ -88,12 +81,12 @@ def measure_errors(sparse: SparseMap, pair: FramePair) -> Array:
     ends = ((rows[0], pair.xy_first, rows[1], pair.xy_second), (rows[1], pair.xy_second, rows[0], pair.xy_first))
     errors = [np.full(len(pair.xy_first), np.nan) for _ in range(2)]
     for found, (row, xy, other, xy_other) in zip(errors, ends, strict=True):
-        known, points = _find_points(sparse, row, xy)
+        known, points = find_points(sparse, row, xy)
         found[known] = np.linalg.norm(_project(sparse, points, other) - xy_other[known], axis=1)
     return np.asarray(np.fmax(*errors))
 
 
-def _find_points(sparse: SparseMap, row: int, xy: Array) -> tuple[NDArray[np.bool_], Array]:
+def find_points(sparse: SparseMap, row: int, xy: Array) -> tuple[NDArray[np.bool_], Array]:
     """Return which features (N, 2) of a keyframe have a point, and these points (K, 3)."""
     observed = np.flatnonzero(sparse.observed[:, 0] == row)
     if not len(observed):
@@ -219,7 +212,7 @@ def measure_agreement(sparse: SparseMap, pairs: Sequence[FramePair]) -> MatchAgr
         misses[first, second] += (errors[known] > limit).sum() + (measure_epipolar(sparse, pair)[~known] > limit).sum()
         crossing[first:second] += known.sum()
         held.append(errors[known & pair.is_held])
-        _, points = _find_points(sparse, first, pair.xy_first)
+        _, points = find_points(sparse, first, pair.xy_first)
         before = _project(sparse, points, second)
         for place in range(first, second):
             moved = (SCALE_CHANGE - 1) * (centers[second] - centers[place])
@@ -265,27 +258,6 @@ def group_frames(agreement: MatchAgreement, max_share: float) -> list[NDArray[np
     return sorted((np.sort(rows) for rows in members if rows), key=len, reverse=True)
 
 
-def find_contradiction(agreement: MatchAgreement, max_share: float) -> tuple[float, int]:
-    """Find the place or the group of keyframes across which the largest share of matches contradicts the map.
-
-    agreement: agreement of the map, from `measure_agreement`.
-    max_share: as for `group_frames`.
-
-    Returns that share (0 to 1), and the row of the keyframe before the place or group.
-    """
-    shares = np.nan_to_num(agreement.shares(), nan=1.0)
-    found = [(float(share), row) for row, share in enumerate(shares)] or [(0.0, 0)]
-    for group in group_frames(agreement, max_share)[1:]:
-        if len(group) < MIN_GROUP:
-            continue
-        inside = np.isin(np.arange(len(agreement.fits)), group)
-        across = inside[:, None] != inside
-        fits, misses = agreement.fits[across].sum(), agreement.misses[across].sum()
-        share = misses / (fits + misses) - agreement.usual() if fits >= MIN_CROSSING else 1.0
-        found.append((float(share), max(int(group[0]) - 1, 0)))
-    return max(found, key=lambda fault: fault[0])
-
-
 def select_frames(sparse: SparseMap, rows: NDArray[np.int64]) -> SparseMap:
     """Reduce a map to some of its keyframes, and to the points that at least two of these see.
 
@@ -307,62 +279,12 @@ def select_frames(sparse: SparseMap, rows: NDArray[np.int64]) -> SparseMap:
     )
 
 
-def measure_turns(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
-    """Compare the rotation between keyframes in the map with the rotation from their matches alone.
-
-    Each keyframe is compared with the one that it shares the most matches with: in a video the one before or after it.
-    An essential matrix leaves two rotations, half a turn apart. Which one puts the points in front of both cameras is
-    uncertain for a plane, so the nearer one counts. An error of half a turn about the direction of motion is not seen.
-
-    sparse: the map.
-    pairs: matches of pairs of keyframes.
-
-    Returns (N,) angles between both rotations, degrees.
-    """
-    strongest = dict[int, FramePair]()
-    for pair in sorted(select_pairs(sparse, pairs), key=lambda pair: len(pair.is_held)):
-        strongest[pair.first] = strongest[pair.second] = pair
-    unique = {(pair.first, pair.second): pair for pair in strongest.values() if len(pair.is_held) >= MIN_MATCHES}
-    found, differences = [unique[ends] for ends in sorted(unique)], []
-    for pair in found[:: -(-len(found) // MAX_TURNS) or 1]:
-        if (motion := _find_motion(sparse, pair)) is None:
-            continue
-        _, _, E, _ = motion
-        first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second)), :3, :3]
-        angles = [np.linalg.norm(cv2.Rodrigues(R @ first @ second.T)[0]) for R in cv2.decomposeEssentialMat(E)[:2]]
-        differences.append(float(np.degrees(min(angles))))
-    return np.array(differences)
-
-
 def _find_motion(sparse: SparseMap, pair: FramePair) -> tuple[Array, Array, Array, NDArray[np.uint8]] | None:
     """Return the normalized ends (N, 2) of a pair's matches, its essential matrix (3, 3), and the inliers (N, 1)."""
     first, second = _normalize(sparse, pair)
     cv2.setRNGSeed(0)
     E, inliers = cv2.findEssentialMat(first, second, np.eye(3), cv2.RANSAC, 0.999, MOTION_PX / sparse.camera.focal_px)
     return None if E is None or E.shape != (3, 3) else (first, second, E, inliers)
-
-
-def measure_unexplained(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
-    """Measure, for pairs of distant keyframes, how many matches fit an essential matrix of their own but not the map's
-    poses.
-
-    A rotation and a sideways motion shift distant points equally. So a trajectory that traffic pulls aside can fit the
-    rotations between successive keyframes and its own points, whose depth is then wrong; but it does not fit the
-    epipolar geometry of distant keyframes. Pairs whose points mostly fall far away are left out: these are two places
-    of similar appearance.
-
-    sparse: the map.
-    pairs: matches of pairs of keyframes.
-
-    Returns (N,) differences between the share of matches that fit the essential matrix and the share that fit the map,
-    in order of the trajectory.
-    """
-    shares, far = [], FAR_ERROR * max(sparse.camera.height, sparse.camera.width)
-    for pair in _select_wide(select_pairs(sparse, pairs)):
-        if (measure_errors(sparse, pair) > far).mean() < 0.5 and (motion := _find_motion(sparse, pair)) is not None:
-            by_matches = measure_sampson(*motion[:3]) * sparse.camera.focal_px
-            shares.append((by_matches < MOTION_PX).mean() - (measure_epipolar(sparse, pair) < MOTION_PX).mean())
-    return np.array(shares)
 
 
 def measure_aside(sparse: SparseMap, pairs: Sequence[FramePair]) -> float:
@@ -419,16 +341,6 @@ def is_expanding(sparse: SparseMap, pairs: Sequence[FramePair]) -> bool:
     return bool(wide) and float(np.median([_measure_expansion(*_normalize(sparse, pair)) for pair in wide])) > EXPANSION
 
 
-def find_worst_place(values: Array, window: int = 7) -> float:
-    """Return the largest median over `window` successive values; 0 if there are fewer than `window` values.
-
-    values: (N,) values in the order of the trajectory.
-    """
-    if len(values) < window:
-        return 0.0
-    return float(np.median(np.lib.stride_tricks.sliding_window_view(values, window), axis=1).max())
-
-
 def measure_standing(pairs: Sequence[FramePair], width: int) -> float:
     """Return the share of matches that do not move between distant keyframes (median over the pairs); 0 without such
     pairs.
@@ -475,114 +387,7 @@ def measure_zoom(pairs: Sequence[FramePair]) -> float:
 
 
 def _select_wide(pairs: Sequence[FramePair]) -> list[FramePair]:
-    """Return at most MAX_TURNS pairs of distant keyframes."""
+    """Return at most MAX_WIDE pairs of distant keyframes."""
     gap = np.median([pair.second - pair.first for pair in pairs]) if pairs else 0
     wide = [pair for pair in pairs if pair.second - pair.first >= gap and len(pair.is_held) >= MIN_MATCHES]
-    return wide[:: -(-len(wide) // MAX_TURNS) or 1]
-
-
-def count_reversing(centers: Array, min_share: float = 0.02) -> tuple[int, int]:
-    """Count the steps of a trajectory that go back against the step before.
-
-    centers: (N, 3) camera positions in order.
-    min_share: steps shorter than this share of the longest step are ignored.
-
-    Returns the number of reversing steps, and the number of steps that were not ignored.
-    """
-    steps = np.diff(centers, axis=0)
-    lengths = np.linalg.norm(steps, axis=1)
-    steps = steps[lengths > min_share * lengths.max(initial=1e-12)]
-    return int(((steps[1:] * steps[:-1]).sum(1) < 0).sum()), len(steps)
-
-
-STANDING_PX = 1.0
-"""Largest median motion of the map points between two keyframes of a stationary camera, pixels."""
-
-
-def measure_speed_jump(sparse: SparseMap, window: int = 6) -> float:
-    """Return the largest change of the camera's speed at a keyframe, as a factor.
-
-    The speeds before and after are medians over `window` steps between keyframes. Steps of a stationary camera are
-    left out, because people stop and start again. 1 for a trajectory that is too short.
-    """
-    T = invert_pose(sparse.T_camera_world)
-    speeds = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1) / np.diff(sparse.frames)
-    pixels = [dict[int, Array]() for _ in sparse.frames]
-    for (frame, point), xy in zip(sparse.observed.tolist(), sparse.xy, strict=True):
-        pixels[frame][point] = xy
-    moved = [
-        np.median([np.linalg.norm(second[point] - first[point]) for point in common])
-        if (common := first.keys() & second.keys())
-        else np.inf
-        for first, second in pairwise(pixels)
-    ]
-    speeds = speeds[np.array(moved) > STANDING_PX]
-    if len(speeds) < 2 * window:
-        return 1.0
-    speeds = np.maximum(speeds, max(1e-3 * speeds.max(), 1e-12))
-    medians = np.median(np.lib.stride_tricks.sliding_window_view(speeds, window), axis=1)
-    ratios = np.abs(np.log(medians[window:] / medians[:-window]))
-    return float(np.exp(ratios.max()))
-
-
-def measure_evidence(
-    sparse: SparseMap,
-    pairs: Sequence[FramePair],
-    T_world_camera: Array,
-    *,
-    has_camera: bool,
-    road_drift: float = 1.0,
-    is_camera_determined: bool = True,
-    is_ordered: bool = True,
-    focal_deviation: float = 0.0,
-    in_other_parts: int = 0,
-    first: int = 0,
-) -> MapEvidence:
-    """Measure, by the matches of its keyframes, what speaks for or against a map.
-
-    sparse: the map.
-    pairs: all matches of pairs of keyframes, with the held-out ones.
-    T_world_camera: (N, 4, 4) poses of all video frames, NaN for those that are lost or interpolated.
-    has_camera: whether the user gave the camera.
-    road_drift: change of the camera's height over the road along the trajectory, as a factor; 1 without a road.
-    is_camera_determined: whether the images determine a camera that the user did not give.
-    is_ordered: whether the images are in the order of the path.
-    focal_deviation: standard deviation of the focal length as its share; 0 for a given camera, 1 for an assumed one.
-    in_other_parts: number of frames that have a pose in other parts of the video.
-    first: index of the first of these frames in the video.
-    """
-    agreement = measure_agreement(sparse, pairs)
-    contradicted, worst = find_contradiction(agreement, MAP_LIMITS["contradicted"].unusable)
-    held = agreement.held
-    turns = measure_turns(sparse, pairs)
-    placed = np.isfinite(T_world_camera).all((1, 2))
-    reversing, steps = count_reversing(T_world_camera[placed, :3, 3])
-    drives = find_travel_direction(T_world_camera) is not None
-    kink_deg, kink_frame = find_kink(T_world_camera)
-    limit = MAX_ERROR * max(sparse.camera.height, sparse.camera.width)
-    planar = measure_plane(pairs)
-    is_flat = planar > MAP_CAMERA_LIMITS["planar"].doubtful
-    return MapEvidence(
-        placed=float(placed.mean()),
-        held_out_px=float(np.median(held)) if len(held) else float("nan"),
-        held_out_within=float((held < limit).mean()) if len(held) else 1.0,
-        contradicted=contradicted,
-        contradicted_frame=int(sparse.frames[worst]),
-        turn_deg=float(np.quantile(turns, 0.75)) if len(turns) else 0.0,
-        reversing=reversing / max(steps, 1) if drives else 0.0,
-        speed_jump=measure_speed_jump(sparse),
-        standing=measure_standing(pairs, sparse.camera.width),
-        planar=planar,
-        covered=min((np.count_nonzero(placed) + in_other_parts) / np.size(placed), 1.0),
-        open_focal=focal_deviation if is_flat and not is_expanding(sparse, pairs) else 0.0,
-        zoomed=measure_zoom(pairs),
-        has_camera=has_camera,
-        road_drift=road_drift,
-        unexplained=find_worst_place(measure_unexplained(sparse, pairs)),
-        is_camera_determined=is_camera_determined,
-        is_ordered=is_ordered,
-        view_turn_deg=sparse.measure_turn_deg(),
-        aside=measure_aside(sparse, pairs),
-        kink_deg=kink_deg,
-        kink_frame=first + kink_frame,
-    )
+    return wide[:: -(-len(wide) // MAX_WIDE) or 1]

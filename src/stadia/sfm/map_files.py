@@ -493,7 +493,7 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: M
             "pitch_deviation_deg": road.pitch_deviation_deg,
             "agreement": road.agreement,
         },
-        "verdict": None if found.verdict is None else {"grade": found.verdict.grade, **asdict(found.verdict)},
+        "verdict": None if found.verdict is None else found.verdict.to_json(),
         "frames": [
             {**_describe_frame(frame, T), **_describe_photo(about, stream, found, frame.index)}
             for frame, T in zip(found.placed, poses.T_world_camera, strict=True)

@@ -30,6 +30,7 @@ from stadia.sfm.camera_search import FoundCamera, find_camera, find_rotation_foc
 from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
 from stadia.sfm.learned_matching import MATCHERS, add_learned_matches, has_matcher, list_broken_pairs
 from stadia.sfm.map_evidence import (
+    MAX_CONTRADICTING,
     MIN_CROSSING,
     group_frames,
     measure_agreement,
@@ -69,6 +70,11 @@ CHUNK_FRAMES, CHUNK_OVERLAP = 120, 20
 """Number of keyframes that are mapped together ("chunk"); successive chunks share CHUNK_OVERLAP of them.
 
 So time and memory grow linearly with the video's length.
+"""
+
+MAX_ASIDE = 0.25
+"""Share of the pairs of expanding images that show another direction of motion than a part of a map, above which the
+part is left out: right parts of drives have 0 to .08; a part of a drive that slides sideways has .37, a cartoon .52.
 """
 
 COST_SHARE = 0.5
@@ -142,7 +148,7 @@ class MappedParts:
         all do.
         """
         largest = sorted(parts, key=lambda part: -len(part.frames))
-        aside = [measure_aside(part, pairs) > MAP_LIMITS["aside"].unusable for part in largest]
+        aside = [measure_aside(part, pairs) > MAX_ASIDE for part in largest]
         along = [part for part, is_aside in zip(largest, aside, strict=True) if not is_aside]
         return cls(estimate, along or largest, len(along), search)
 
@@ -364,9 +370,9 @@ def _split_wrong_joins(parts: Sequence[SparseMap], pairs: Sequence[FramePair]) -
     while pending:
         part = pending.pop()
         agreement = measure_agreement(part, pairs)
-        groups = group_frames(agreement, MAP_LIMITS["contradicted"].unusable)
+        groups = group_frames(agreement, MAX_CONTRADICTING)
         shares = np.nan_to_num(agreement.shares(), nan=1.0)
-        if len(groups) == 1 and len(shares) and shares.max() > MAP_LIMITS["contradicted"].unusable:
+        if len(groups) == 1 and len(shares) and shares.max() > MAX_CONTRADICTING:
             groups = np.split(np.arange(len(part.frames)), [int(shares.argmax()) + 1])
         if len(groups) == 1:
             sound.append(part)

@@ -25,7 +25,7 @@ from stadia.io.atomic_files import hold_folder
 from stadia.io.input_files import expand_home, find_cache_folder, make_absolute
 from stadia.judge.map_verdict import judge_map
 from stadia.sfm.frame_stream import FrameStream, choose_key_frames, open_stream
-from stadia.sfm.map_evidence import measure_evidence
+from stadia.sfm.map_error import measure_evidence
 from stadia.sfm.map_files import MapPoses, PredictDepth, VideoMap, check_map_folder, write_map
 from stadia.sfm.map_parts import check_motion, correct_rows, map_key_frames
 from stadia.sfm.movable_masks import MovableMasks
@@ -148,11 +148,10 @@ def map_video(
                 invert_pose(stack_measured_poses(placed[stream.first :])),
                 has_camera=given is not None,
                 road_drift=1.0 if road is None else road.drift,
-                first=stream.first,
                 is_camera_determined=estimate.origin in ("given", "estimated"),
-                is_ordered=ordered,
                 focal_deviation=estimate.find_focal_deviation(),
                 in_other_parts=sum(int(np.isfinite(stack_poses(part)).all((1, 2)).sum()) for part in parts),
+                threads=workers.threads,
             )
             verdict = judge_map(evidence)
         found = VideoMap(estimate, maps[0], placed, keys, static, road, readout, parts, verdict, lenses)

@@ -450,7 +450,8 @@ def _measure_lengths(adjusted: AdjustedPoses, part: PoseDifference) -> Measured 
 
     covariance = next(one for one in adjusted.covariances if one.rows is part.rows).of_poses
     spread = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
-    root = spread[:, None] * np.linalg.cholesky(covariance / spread / spread[:, None] + 1e-4 * np.eye(len(spread)))
+    values, vectors = np.linalg.eigh(covariance / spread / spread[:, None])
+    root = spread[:, None] * vectors * np.sqrt(np.maximum(values, 0.0) + 1e-4)
     own = []
     for _ in range(DRAWS):
         drawn = SPREAD * (root @ random.standard_normal(len(root))).reshape(-1, 6)

@@ -45,11 +45,6 @@ MIN_TEXTURE = 2.0  # gray levels of a block of the road
 BLOCK_PX = 16
 MIN_BLOCKS = 6  # fewest blocks of a road that have texture
 STEPS = 40  # steps of a path whose directions are compared
-STEADY_DEG, STEADY_SHARE, MIN_STEADY_STEPS = 15.0, 0.8, 10
-"""Share of the steps of a drive that are within STEADY_DEG degrees of its usual direction against the view; people who
-walk look around more.
-"""
-
 LEVEL_DEG = 0.15
 """Standard deviation of the angle between the direction of travel and the road plane, degrees."""
 
@@ -234,29 +229,6 @@ def find_travel_direction(T_world_camera: Array) -> tuple[Array, float, float] |
     spread = 1.4826 * float(np.median(np.abs(pitches - pitch)))
     # neighbors in time err together: a quarter of the steps counts
     return mean, pitch, float(np.hypot(spread / np.sqrt(max(len(pitches) / 4, 1)), LEVEL_DEG))
-
-
-def find_kink(T_world_camera: Array) -> tuple[float, int]:
-    """Find the step of a drive that departs most from its usual direction against the view.
-
-    A wheeled vehicle moves along its view in turns too. A step that does not is a fault of the path (under a bridge,
-    between cars), or a cut: a replay goes back, and a zoomed insert goes ahead and back.
-
-    T_world_camera: (N, 4, 4) poses, NaN if unknown.
-
-    Returns the angle in degrees between this step and the usual direction, and the frame at its start; (0, 0) unless
-    STEADY_SHARE of the steps are within STEADY_DEG of a common direction forward.
-    """
-    direction, places = find_travel_direction(T_world_camera), _thin_path(T_world_camera)
-    if direction is None or len(places) < MIN_STEADY_STEPS:
-        return 0.0, 0
-    T = T_world_camera[places]
-    moved = T[1:, :3, 3] - T[:-1, :3, 3]
-    local = np.einsum("nji,nj->ni", T[:-1, :3, :3], moved) / np.linalg.norm(moved, axis=1, keepdims=True)
-    angles = np.degrees(np.arccos(np.clip(local @ direction[0], -1, 1)))
-    if (angles < STEADY_DEG).mean() < STEADY_SHARE:
-        return 0.0, 0
-    return float(angles.max()), places[int(angles.argmax())]
 
 
 def _thin_path(T_world_camera: Array) -> list[int]:

@@ -179,10 +179,12 @@ class MapVerdictRecord(FileEntry):
     grade: "usable", "doubtful" or "unusable": the grade of the whole map, which equals the grade of its path.
     camera: the grade of its camera; None in files of earlier versions, whose grade is of path and camera together.
     reasons: names of the measured values that determined the grades, and whether of the "path" or the "camera".
+    good_for: whether the path is good for each purpose; None if it is open. Empty in files of earlier versions.
     """
 
     grade: str
     camera: str | None = None
+    good_for: dict[str, bool | None] = Field(default_factory=dict)
     reasons: list[_MapReason] = Field(default_factory=list)
 
     @model_validator(mode="before")
@@ -205,7 +207,8 @@ class MapVerdictRecord(FileEntry):
 
     def __str__(self) -> str:
         fields = [reason.field for reason in self.reasons if reason.of == "path"]
-        return f"{self.grade} ({', '.join(fields) or 'all checks passed'})"
+        good = ", ".join(name for name, holds in self.good_for.items() if holds)
+        return f"{self.grade} ({', '.join(fields) or (good and f'good for {good}') or 'all checks passed'})"
 
 
 class _MapRecord(FileEntry):

@@ -30,7 +30,7 @@ from stadia.judge.reconstructions.depth_meaning import (
 )
 from stadia.judge.reconstructions.result_convention import GIVEN, Convention, apply_convention
 from stadia.sfm.image_matches import ImageMatches, check_images, match_images
-from stadia.sfm.map_evidence import MAX_ERROR, MatchAgreement, group_frames
+from stadia.sfm.map_evidence import MAX_CONTRADICTING, MAX_ERROR, MatchAgreement, group_frames
 from stadia.sfm.match_triangulation import (
     PosedImages,
     VirtualView,
@@ -45,9 +45,6 @@ from stadia.sfm.sparse_map import SparseMap
 
 MIN_SEEN = 15
 """Fewest matches of an image with others that judge it."""
-
-MAX_CONTRADICTING = 0.4
-"""Share of contradicting matches that parts two images (see `group_frames`)."""
 
 
 @dataclass(frozen=True, slots=True)
