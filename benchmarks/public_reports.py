@@ -516,7 +516,7 @@ add_depth_report("D14", "monodepth2 444", "--protocol relative", "right up to on
                  suffix=".npy", change=lambda depth: depth / 28.2)  # fmt: skip
 add_depth_report("D22", "Depth-Anything: millimetres in .npy", "millimetres", predicted=None, suffix=".npy",
                  change=lambda depth: 1000 * depth)  # fmt: skip
-add_depth_report("D08b", "BoostingMonocularDepth 47", "spans? exactly 0 to 65535", "Fix", predicted=1.0,
+add_depth_report("D08b", "BoostingMonocularDepth 47", "up to scale and shift", "reread so.*Fix", predicted=1.0,
                  change=lambda d: 65535 * (1 / d - (1 / d).min()) / np.ptp(1 / d))  # fmt: skip
 add_depth_report("D23", "MiDaS: inverse depth scored as depth", "inverse depth", "affine-inverse",
                  predicted=None, suffix=".npy", change=lambda depth: 20 / depth)  # fmt: skip
@@ -1311,7 +1311,11 @@ add_depth_report(
     change=lambda d: 1 + 256 * 100 / d,
 )
 add_depth_report(
-    "D52", "mtan 25: the truth is disparity", "or is the ground truth", truth=None, change_truth=lambda d: 1 / d
+    "D52",
+    "mtan 25: the truth is disparity",
+    "or the ground truth is inverse depth",
+    truth=None,
+    change_truth=lambda d: 1 / d,
 )
 add_depth_report(
     "D53",
@@ -2173,7 +2177,7 @@ MESSAGES = (
      "`--protocol relative`", "monodepth2 444"),
     ("`maps span exactly 0 to 65535`", "each map was normalized to look at",
      "store what the network predicts", "BoostingMonocularDepth 47"),
-    ("`predictions taken as depth are far where the truth is near`", "inverse depth or disparity",
+    ("`the predictions are inverse depth`", "inverse depth or disparity",
      "`--depth-scale affine-inverse`", "MiDaS"),
     ("`add_recall is R instead of S if the poses are read as`", "R by columns, inverted, or other axes",
      "as the note names it", "CASS 3"),

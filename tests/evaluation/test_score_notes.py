@@ -79,14 +79,14 @@ def test_clamped_pixels_are_counted_after_every_alignment(protocol: str) -> None
         (
             1000 / 256,
             (
-                "is the ground truth millimetres read as value / 256, or are the predictions value / 256 read as"
-                " millimetres?"
+                "the ground truth is millimetres read as value / 256 or the predictions are value / 256 read as"
+                " millimetres"
             ),
         ),
-        (0.256, "is the ground truth value / 256 read as millimetres"),
-        (1 / 256, "or are the predictions PNG values not divided by 256?"),
-        (1000, "or are the predictions kilometres taken as metres?"),
-        (0.01, "or are the predictions centimetres taken as metres?"),
+        (0.256, "the ground truth is value / 256 read as millimetres"),
+        (1 / 256, ": the predictions are PNG values not divided by 256"),
+        (1000, ": the predictions are kilometres taken as metres"),
+        (0.01, ": the predictions are centimetres taken as metres"),
     ],
 )
 def test_a_wrong_unit_is_named(factor: float, said: str, truth_m: Maps, write_maps: Write) -> None:
@@ -118,8 +118,9 @@ def test_reversed_depth_order_is_noted(truth_m: Maps, write_maps: Write, depth_s
     assert min(image.order or 0 for image in scored.per_image) > 0.5
     assert not any("is near" in note for note in scored.notes)
     scored = score_depth(Predictions.open(write_maps(wrong, "wrong"), depth_scale), truth, rules)
-    (note,) = [note for note in scored.notes if "is near" in note]
-    assert ("as inverse depth" in note) == (depth_scale is DepthScale.AFFINE_INVERSE)
+    (note,) = [note for note in scored.notes if "reread" in note]
+    assert ("predictions are depth" in note) == (depth_scale is DepthScale.AFFINE_INVERSE)
+    assert ("pass --depth-scale affine-inverse" in note) == (depth_scale is not DepthScale.AFFINE_INVERSE)
     assert scored.to_json()["per_image"][0]["order"] < -0.5
 
 

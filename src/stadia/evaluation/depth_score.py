@@ -15,12 +15,14 @@ from stadia.core.errors import DataError, ProtocolError
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.types import DepthScale, Predictor, Recording
 from stadia.data.frame_preparation import frame_name
+from stadia.evaluation.depth_hypotheses import MAX_HYPOTHESIS_IMAGES, Pair, explain_depth, is_plausible
 from stadia.evaluation.image_score import ImageScore, UncertaintyScores, average_uncertainty, score_image
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.protocols import (
     Alignment,
     Protocol,
     average_parts,
+    find_gain,
     measure_row_order,
     note_of_clamp,
     note_of_disparity,
@@ -266,7 +268,15 @@ def score_depth(
         cut = "" if predictions.crop == "none" else f", of the crop '{predictions.crop}'"
         notes.append(f"no predictions.json in {predictions.folder}: read as {predictions.depth_scale}{cut}")
     factors = _find_factors(predictions, truth, protocol)
-    scores = list(track(score_images(predictions, truth, protocol, classes), len(truth), "scoring"))
+    try:
+        scores = list(track(score_images(predictions, truth, protocol, classes), len(truth), "scoring"))
+    except ProtocolError as error:
+        explained = explain_depth(_read_pairs(predictions, truth, protocol), predictions.depth_scale)
+        if not explained or "depth at" not in error.found:
+            raise
+        what, _, fix = explained[0].partition(" Fix: ")
+        expected = "a prediction at every scored pixel"
+        raise ProtocolError(error.where, found=f"{error.found}; {what}", expected=expected, fix=fix) from error
     if isinstance(truth, GroundTruthFolder):
         notes += truth.notes + note_of_disparity(truth.row_orders, predictions.depth_scale)
     notes += [f"integers of --{name.partition('_')[0]} are read as value / {per:g} m" for name, per in factors.items()]
@@ -275,7 +285,36 @@ def score_depth(
             notes.append(f"{name} is read as {unit}")
     if predictions.factor is not None and "depth_factor" not in factors:
         notes.append("--depth has no integers, so --depth-factor does not change it")
-    return collect_scores(scores, predictions.depth_scale, protocol, notes, factors)
+    pairs = _read_pairs(predictions, truth, protocol)
+    explained = explain_depth(pairs, predictions.depth_scale)
+    implausible = [
+        side
+        for side, maps in (("predictions", [one for one, _ in pairs]), ("truth", [true for _, true in pairs]))
+        if not is_plausible(maps)
+    ]
+    return collect_scores(
+        scores,
+        predictions.depth_scale,
+        protocol,
+        notes,
+        factors,
+        explained=explained,
+        implausible=implausible[0] if len(implausible) == 1 else "",
+    )
+
+
+def _read_pairs(predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol) -> list[Pair]:
+    """Return prediction and ground truth of some images, in the order of their names."""
+    names = [name for name in truth if name in predictions.files]
+    chosen = np.unique(np.linspace(0, len(names) - 1, min(len(names), MAX_HYPOTHESIS_IMAGES)).astype(int))
+    pairs = []
+    for name in (names[index] for index in chosen):
+        true_m = truth[name]()
+        if true_m is not None:
+            predicted = predictions.read(name, png_per_metre=protocol.png_per_metre)
+            window = crop_window(predictions.crop, *true_m.shape)
+            pairs.append((np.asarray(predicted, np.float64), window.cut(np.asarray(true_m, np.float64))))
+    return pairs
 
 
 def _find_factors(predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol) -> dict[str, float]:
@@ -357,6 +396,9 @@ def collect_scores(
     protocol: Protocol,
     notes: Sequence[str] = (),
     factors: Mapping[str, float] | None = None,
+    *,
+    explained: Sequence[str] = (),
+    implausible: str = "",
 ) -> DepthScore:
     """Combine the scores of images into the score of a dataset, with means and notes.
 
@@ -365,6 +407,8 @@ def collect_scores(
     protocol: the rules for scoring depth.
     notes: sentences for the user.
     factors: integers per metre of predictions and ground truth, if they are integers.
+    explained: sentences on what the maps hold, which explain a bad score.
+    implausible: "predictions" or "truth" if only its depth in metres is implausible; otherwise empty.
 
     Raises ProtocolError if no image is scored.
     """
@@ -396,7 +440,8 @@ def collect_scores(
     notes += note_of_truth(float(np.median([image.labeled for image in images])), protocol)
     notes += note_of_clamp({image.name: image.at_clamp for image in images})
     notes += note_of_flips([image.flip for image in images])
-    exchanged = note_of_order([image.order for image in images if image.order is not None], depth_scale)
+    orders = [image.order for image in images if image.order is not None]
+    exchanged = [*explained] or note_of_order(orders, depth_scale)
     notes += exchanged
     if not depth_scale.is_affine:
         notes += note_of_normalization([image.span for image in images])
@@ -405,7 +450,10 @@ def collect_scores(
     ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
     is_judged = depth_scale is DepthScale.METRES and not exchanged and len(images) > 1
     if is_judged and ratio is not None and spread is not None:
-        notes += note_of_unit(ratio, spread, score.factors) or note_of_scale(ratio, spread, alignment, score.factors)
+        gain = find_gain(score.by_alignment)
+        if alignment is Alignment.NONE and gain is not None:
+            unit = note_of_unit(ratio, spread, gain, score.factors, implausible=implausible)
+            notes += unit or note_of_scale(ratio, spread, gain, score.factors)
     return replace(score, notes=tuple(notes))
 
 

@@ -244,7 +244,7 @@ def sample_prediction(name: str, values: Array, mask: Mask, depth_scale: DepthSc
         beyond = np.isposinf(scored)
         complete = (scored > 0) & ~(beyond & (depth_scale is not DepthScale.METRES or 2 * beyond.sum() >= len(scored)))
     if holes := int((~complete).sum()):
-        fix = "fill the holes of the prediction"
+        fix = "look at these pixels: a network predicts depth everywhere"
         if span is not None:
             fix = f"the map spans exactly {span}, as display images do: store the network's depth"
         elif not depth_scale.is_affine and holes < MAX_SHARE_OF_ZEROS * len(scored):

@@ -563,50 +563,72 @@ def note_of_infinity(shares: Sequence[float]) -> list[str]:
     return [f"{which}: these have no depth and are left out. Compare only with scores of the same pixels"]
 
 
-def note_of_unit(ratio: float, spread: float, factors: Mapping[str, float] | None = None) -> list[str]:
+def find_gain(by_alignment: Mapping[str, Mapping[str, float]]) -> tuple[float, float] | None:
+    """Return AbsRel as given and after one factor an image; None if no factor makes the predictions right.
+
+    by_alignment: scores by alignment.
+    """
+    if not {Alignment.NONE, Alignment.MEDIAN} <= by_alignment.keys():
+        return None
+    before, after = (by_alignment[one]["abs_rel"] for one in (Alignment.NONE, Alignment.MEDIAN))
+    return (before, after) if after <= MAX_SCALED_ABS_REL and before >= MIN_SCALED_GAIN * after else None
+
+
+MAX_SCALED_ABS_REL = 0.25
+"""Largest AbsRel of predictions that are right up to a factor."""
+
+MIN_SCALED_GAIN = 2.0
+"""Smallest AbsRel as given, over AbsRel with a factor, for which the factor is named."""
+
+
+def note_of_unit(
+    ratio: float,
+    spread: float,
+    gain: tuple[float, float],
+    factors: Mapping[str, float] | None = None,
+    *,
+    implausible: str = "",
+) -> list[str]:
     """Return a note if the ratio of true to predicted depth fits a known mistake of units, such as millimetres.
 
     ratio: median over images of median(true depth) / median(predicted depth).
     spread: standard deviation of this ratio over images, divided by its median. A mistake of units has a small one.
+    gain: AbsRel as given and after one factor an image.
     factors: integers per metre with which predictions and ground truth were read, if their files contain integers.
+    implausible: "predictions" or "truth" if only its depth in metres is implausible; otherwise empty.
     """
     truth, predictions = _find_unit_mistake(ratio), _find_unit_mistake(1 / ratio)
     if truth is None or spread >= STEADY_BELOW:
         return []
     found = f"scale_ratio_median is {ratio:.4g} for nearly every image ({spread:.2g} spread): a wrong unit"
+    wrong = {"predictions": f"the predictions are {predictions}", "truth": f"the ground truth is {truth}"}
+    cause = wrong.get(implausible, " or ".join(reversed(wrong.values())))
     fixes: list[tuple[int, str]] = []
     for name, per_metre in (factors or {}).items():
+        if implausible and implausible != {"reference_factor": "truth"}.get(name, "predictions"):
+            continue
         wanted = per_metre * ratio if name == "reference_factor" else per_metre / ratio
         known = min(FACTORS, key=lambda factor: abs(math.log(wanted / factor)))
         if abs(math.log(wanted / known)) < RATIO_WITHIN:
             other = next((factor for key, factor in (factors or {}).items() if key != name), None)
             keep = f" --reference-factor {other:g}" if name == "depth_factor" and other is not None else ""
             fixes.append((FACTORS.index(known), f"--{name.replace('_', '-')} {known:g}{keep}"))
-    fix = (
-        f"Fix: pass {' or '.join(text for _, text in sorted(fixes))}"
-        if fixes
-        else "PNG holds value / 256 m, and millimetres under nyu and sevenscenes"
-    )
-    return [
-        f"{found}; is the ground truth {truth}, or are the predictions {predictions}? {fix}; .npy and .npz are metres"
-    ]
+    by_hand = f"divide the ground truth by {ratio:.4g}" if implausible == "truth" else f"multiply depth by {ratio:.4g}"
+    fix = f"pass {' or '.join(text for _, text in sorted(fixes))}" if fixes else by_hand
+    return [f"{found}: {cause}. Fix: {fix}; {describe_gain(gain)}"]
 
 
 def note_of_scale(
-    ratio: float, spread: float, alignment: Alignment, factors: Mapping[str, float] | None = None
+    ratio: float, spread: float, gain: tuple[float, float], factors: Mapping[str, float] | None = None
 ) -> list[str]:
     """Return a note if predicted depth in metres differs from the truth by one unknown factor, the same in all images.
 
     ratio: median over images of median(true depth) / median(predicted depth).
     spread: standard deviation of this ratio over images, divided by its median.
-    alignment: what was fitted to the truth. The note is given only if nothing was.
+    gain: AbsRel as given and after one factor an image.
     factors: integers per metre with which predictions and ground truth were read, if their files contain integers.
     """
-    if (
-        alignment is not Alignment.NONE
-        or spread >= SCALE_STEADY_BELOW
-        or abs(math.log(ratio)) < math.log(MIN_SCALE_RATIO)
-    ):
+    if spread >= SCALE_STEADY_BELOW or abs(math.log(ratio)) < math.log(MIN_SCALE_RATIO):
         return []
     found = f"scale_ratio_median is {ratio:.4g} for nearly every image ({spread:.2g} spread)"
     per_metre = (factors or {}).get("depth_factor")
@@ -615,8 +637,14 @@ def note_of_scale(
         option += f", if its files have other integers a metre pass --reference-factor {of_truth * ratio:.4g}"
     return [
         f"{found}: predictions are right up to one scale. If they are not in metres, use --protocol relative; "
-        f"otherwise multiply them by {ratio:.4g}{option}, or correct their focal length or baseline"
+        f"otherwise multiply them by {ratio:.4g}{option}, or correct their focal length or baseline;"
+        f" {describe_gain(gain)}"
     ]
+
+
+def describe_gain(gain: tuple[float, float]) -> str:
+    """Return the AbsRel before and after a factor as text."""
+    return f"then abs_rel is about {gain[1]:.3f} ({gain[0]:.3g} now)"
 
 
 def note_of_normalization(spans: Sequence[str | None]) -> list[str]:
@@ -664,23 +692,16 @@ def note_of_flips(flips: Sequence[str]) -> list[str]:
 
 
 def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]:
-    """Return a note if inverse depth was scored as depth, or the reverse, so that near and far are exchanged.
+    """Return a note if near and far are exchanged.
 
     orders: rank correlation of prediction and truth of each image; negative if near and far are exchanged.
     depth_scale: scale that was assumed for the predictions.
     """
     if not orders or (middle := median(orders)) >= TURNED_BELOW:
         return []
-    assumed, likely, fix = (
-        "depth",
-        "inverse depth",
-        (f"if so, use --depth-scale {DepthScale.AFFINE_INVERSE}; disparity as ground truth needs z = f B / d"),
-    )
-    if depth_scale is DepthScale.AFFINE_INVERSE:
-        assumed, likely, fix = likely, assumed, "set --depth-scale"
+    assumed = "inverse depth" if depth_scale is DepthScale.AFFINE_INVERSE else "depth"
     found = f"predictions read as {assumed} are far where the truth is near (median rank correlation {middle:.2f})"
-    truth = "" if depth_scale is DepthScale.AFFINE_INVERSE else ", or is the ground truth"
-    return [f"{found}: are they {likely}{truth}? {fix}"]
+    return [f"{found}, and no other meaning of the values fits: look at some maps next to their images"]
 
 
 MIN_ROW_ORDER = 0.9  # one view up or down reaches this correlation, many images do not

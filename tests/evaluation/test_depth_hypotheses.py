@@ -1,0 +1,107 @@
+"""A meaning of depth maps is named if reading them so makes them agree, and never otherwise."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stadia.core.types import DepthScale
+from stadia.evaluation.depth_hypotheses import Pair, explain_depth
+
+Array = NDArray[np.float64]
+METRES = DepthScale.METRES
+
+
+def make_pairs(count: int = 6, noise: float = 0.05) -> list[Pair]:
+    """Return predictions with an error of 5 % and dense truth of rooms with a box, different in each image."""
+    rng = np.random.default_rng(3)
+    pairs = []
+    for number in range(count):
+        rows = np.linspace(1.2, 4.5 + number / 4, 60)[:, None] * np.ones((1, 80))
+        true = rows + 0.3 * np.sin(np.arange(80) / 9 + number)
+        left = 8 * number
+        true[20:45, left : left + 25] = 0.9 + 0.1 * number
+        pairs.append((true * np.exp(rng.normal(0, noise, true.shape)), true))
+    return pairs
+
+
+def change(pairs: list[Pair], of_prediction: Callable, of_truth: Callable = lambda values: values) -> list[Pair]:
+    """Return pairs with changed values."""
+    return [(of_prediction(predicted), of_truth(true)) for predicted, true in pairs]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.4])
+@pytest.mark.parametrize("factor", [1.0, 0.01, 1000.0])
+def test_right_predictions_of_any_quality_and_scale_are_not_explained(noise: float, factor: float) -> None:
+    assert explain_depth(change(make_pairs(noise=noise), lambda z: factor * z), METRES) == []
+
+
+@pytest.mark.parametrize(
+    ("write", "meaning"),
+    [
+        (np.log, "a logarithm of depth"),
+        (np.log10, "a logarithm of base 10"),
+        (np.log1p, "log(1 + depth)"),
+        (lambda z: -np.log(z), "a logarithm of inverse depth"),
+        (np.negative, "negative"),
+        (lambda z: 3 / z, "inverse depth"),
+        (lambda z: (255 * (1 / z - 0.1)).round(), "inverse depth up to scale and shift"),
+    ],
+)
+def test_what_predictions_hold_is_found(write: Callable, meaning: str) -> None:
+    (note,) = explain_depth(change(make_pairs(), write), METRES)
+    assert f"the predictions are {meaning}" in note
+    assert "reread" in note
+
+
+@pytest.mark.parametrize(
+    ("write", "meaning"),
+    [(np.log, "a logarithm of depth"), (np.reciprocal, "inverse depth"), (np.negative, "negative")],
+)
+def test_what_the_truth_holds_is_found(write: Callable, meaning: str) -> None:
+    pairs = change(make_pairs(), lambda z: z, write)
+    (note,) = explain_depth(pairs, METRES)
+    assert meaning in note
+    if meaning == "inverse depth":
+        assert "predictions are inverse" in note or "ground truth is inverse" in note
+
+
+def test_truth_made_smaller_by_interpolation_is_named() -> None:
+    rng = np.random.default_rng(5)
+
+    def thin(true: Array) -> Array:
+        large = cv2.resize(true, (320, 240))
+        return np.where(rng.random(large.shape) < 0.3, large, 0)
+
+    sparse = change(make_pairs(), lambda z: z, thin)
+    assert explain_depth(sparse, METRES) == []
+    smaller = change(sparse, lambda z: z, lambda true: cv2.resize(true, (160, 120), interpolation=cv2.INTER_LINEAR))
+    (note,) = explain_depth(smaller, METRES)
+    assert "made smaller by interpolation" in note
+
+
+def test_holes_with_a_constant_are_named() -> None:
+    def fill(true: Array) -> Array:
+        filled = true.copy()
+        filled[:25] = 65.535
+        return filled
+
+    (note,) = explain_depth(change(make_pairs(), lambda z: z, fill), METRES)
+    assert "filled with 65.535" in note
+
+
+def test_one_map_for_all_images_is_named() -> None:
+    pairs = make_pairs()
+    (note,) = explain_depth([(pairs[0][0], true) for _, true in pairs], METRES)
+    assert "the same map" in note
+    assert explain_depth([pairs[0]] * 4, METRES) == [], "the camera and the scene stand still"
+
+
+def test_maps_of_the_neighbor_are_named() -> None:
+    rng = np.random.default_rng(8)
+    frames = [np.exp(8 * cv2.GaussianBlur(rng.normal(0, 1, (60, 80)), (0, 0), 4)) for _ in range(8)]
+    pairs = [(frames[k + 1], frames[k]) for k in range(7)]
+    (note,) = explain_depth(pairs, METRES)
+    assert "one later in the list" in note
