@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from stadia.cli.app import has_desktop
 
 pytest.importorskip("starlette", reason="the extra app is not installed")
 
@@ -46,3 +49,16 @@ def test_no_heavy_library_delays_the_page(python: Callable[[str], Any]) -> None:
     heavy = ("torch", "numpy", "cv2", "av", "pydantic", "scipy")
     done = python(f"import sys, stadia.web.server; print([name for name in {heavy} if name in sys.modules])")
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("missing", ["", "terminal", "screen", "person"])
+def test_the_browser_opens_for_a_person_at_the_screen(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: missing != "terminal"))
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION"):
+        monkeypatch.delenv(name, raising=False)
+    if missing != "screen":
+        monkeypatch.setenv("DISPLAY", ":0")
+    if missing == "person":
+        monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 22")
+    assert has_desktop() == (not missing)

@@ -639,6 +639,62 @@ def test_numbers_are_in_the_language_of_the_browser(open_tab: Callable[..., Page
     assert tab.problems == []
 
 
+def test_a_huge_picture_is_refused_before_it_is_decoded(open_tab: Callable[..., Page]) -> None:
+    """Its header states its size, so that neither the browser nor the server reads its pixels."""
+    tab, header = open_tab(), bytearray(encode(make_picture()))
+    header[16:24] = (20_000).to_bytes(4, "big") * 2
+    tab.choose(bytes(header))
+    tab.page.wait_for_selector("#error", state="visible")
+    assert "400 megapixels (20000 x 20000)" in tab.text("#error")
+    assert not any("/api/photos?" in url for url in tab.requests)
+    assert tab.page.get_attribute("#shown", "src") == "/static/examples/table.jpg"
+    tab.choose(encode(make_picture(), "JPEG"))
+    tab.wait_for_result()
+
+
+def test_without_a_connection_the_page_stays_and_has_one_message(open_tab: Callable[..., Page]) -> None:
+    tab = open_tab()
+    tab.page.wait_for_selector("#cloud[data-drawn]")
+    tab.page.wait_for_timeout(300)  # the other pages are read
+    tab.page.context.set_offline(True)
+    tab.page.click("nav a[data-page=networks]")
+    tab.page.wait_for_selector("#connection", state="visible")
+    assert tab.page.is_visible("#networks")
+    assert not tab.page.is_visible("#error")
+    tab.page.context.set_offline(False)
+    tab.page.wait_for_selector("#networks-rows tr")
+    assert not tab.page.is_visible("#connection")
+
+
+def test_a_moving_picture_has_a_message_without_commands(open_tab: Callable[..., Page]) -> None:
+    from PIL import Image
+
+    stream, tab = io.BytesIO(), open_tab()
+    frames = [Image.fromarray(make_picture() // count) for count in (1, 2)]
+    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
+    tab.choose(stream.getvalue(), "a.gif")
+    tab.page.wait_for_selector("#error", state="visible")
+    error = tab.text("#error")
+    assert "animated GIF of 2 frames" in error
+    assert not any(word in error for word in ("python", "found ", "expected", "import "))
+
+
+def test_a_public_page_names_no_options_and_no_runs(chromium: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "load_network", load_network)
+        with run_server(make_app(["metres"], public_host="localhost")) as address:
+            context = chromium.new_context()
+            tab = Page(context, address.replace("127.0.0.1", "localhost"))
+            tab.page.goto(f"{tab.address}/#runs")
+            tab.page.wait_for_selector("#cloud[data-drawn]")
+            assert not tab.page.is_visible("#error")
+            tab.page.click("nav a[data-page=check]")
+            tab.page.wait_for_selector("#result-form", state="visible")
+            assert "--data" not in tab.text("main")
+            assert tab.problems == []
+            context.close()
+
+
 def test_a_link_with_the_token_works_from_another_site(chromium: Any) -> None:
     """Of a chat or a mail in the browser; the page stays open after a reload."""
     from starlette.applications import Starlette

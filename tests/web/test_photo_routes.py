@@ -137,7 +137,7 @@ def test_a_wrong_form_is_one_line(browser: Browser, form: Any) -> None:
     photo = browser.upload(encode(make_picture())).json()["photo"]
     reply = browser.post(f"/api/photos/{photo}/predict", json=form)
     assert reply.status_code == 422
-    assert "expected" in reply.json()["error"]
+    assert "Needed: " in reply.json()["error"]
     assert "\n" not in reply.json()["error"]
 
 

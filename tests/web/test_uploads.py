@@ -49,7 +49,7 @@ def test_a_hostile_upload_is_one_line(browser: Browser, app: Any, name: str) -> 
     assert reply.status_code == 422
     error = reply.json()["error"]
     assert "\n" not in error
-    assert "found" in error
+    assert "Needed: " in error
     folder = str(app.state.shared.folder)
     assert folder not in error
     assert list(Path(folder).iterdir()) == []

@@ -173,7 +173,7 @@ def test_a_damaged_video_is_one_line(browser: Browser, tmp_path: Path, keep: flo
     cut = data[: int(keep if keep > 1 else keep * len(data))]
     job = wait_for(browser, browser.post("/api/videos", content=cut).json()["video"])
     assert job["state"] == "failed"
-    assert "found" in job["error"]
+    assert "Needed: " in job["error"]
     assert "\n" not in job["error"]
 
 

@@ -1,5 +1,7 @@
 """Pages in the browser: `stadia app` for your picture or video and the runs of this machine, `stadia view` in 3D."""
 
+import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +35,9 @@ def app(
         str | None,
         option("Let everybody who opens this host name use photos and videos, and nothing else.", metavar="HOST"),
     ] = None,
-    open_browser: Annotated[bool, flag("--open", "Open the page in the browser.")] = False,
+    open_browser: Annotated[
+        bool | None, flag("--open/--no-open", "Open the page in the browser (default: in a terminal on a desktop).")
+    ] = None,
 ) -> None:
     """Open the app in the browser: photos, videos, runs, checks. Needs the extra `depth`."""
     from urllib.parse import urlencode
@@ -63,12 +67,18 @@ def app(
         page = f"{address}?{urlencode({'token': secret})}" if secret else address
         echo(f"page: {page}")
         echo(f"networks: {len(names)}. Ctrl-C ends it.", err=True)
-        if open_browser:
+        if has_desktop() if open_browser is None else open_browser:
             import webbrowser
 
             webbrowser.open_new_tab(page)
 
     serve(application, host, port, show_address)
+
+
+def has_desktop() -> bool:
+    """Return whether a person at this machine's screen started the command in a terminal."""
+    has_screen = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
+    return sys.stdout.isatty() and bool(has_screen) and "SSH_CONNECTION" not in os.environ
 
 
 def _choose_token(token: str | None, host: str, no_token: bool) -> str | None:

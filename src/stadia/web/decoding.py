@@ -16,10 +16,7 @@ from stadia.data.video.static_parts import search_static_content
 from stadia.io.image_files import read_image_header, read_rgb_near, read_upright_size
 from stadia.io.image_io import write_image
 from stadia.io.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
-from stadia.web.forms import UPLOAD
-
-MAX_PHOTO_PIXELS = 50_000_000
-"""Most pixels of an uploaded picture; phones have 48 to 50 megapixels."""
+from stadia.web.forms import MAX_PHOTO_PIXELS, UPLOAD, drop_commands
 
 MIN_SIDE, MAX_SIDE, SMALL_SIDE = 16, 1600, 320
 """Longest side of a small picture, pixels (MIN_SIDE: shortest allowed side of an upload; MAX_SIDE: longest side after
@@ -68,7 +65,8 @@ def _hide_path() -> Iterator[None]:
     except MemoryError:
         raise
     except StadiaError as error:
-        raise DataError(UPLOAD, found=error.found, expected=error.expected, fix=error.fix) from None
+        fix = "".join(drop_commands([error.fix or ""])) or "save it again as a PNG or JPEG picture, or as an MP4 video"
+        raise DataError(UPLOAD, found=error.found, expected=error.expected, fix=fix) from None
     except Exception as error:  # A library's decoder raises errors of any class.
         found = f"a file that cannot be decoded ({summarize_exception(error)})"
         raise DataError(
@@ -87,8 +85,9 @@ def decode_photo(path: Path) -> DecodedPhoto:
     with _hide_path():
         header = read_image_header(path)
         if header is not None and header.width * header.height > MAX_PHOTO_PIXELS:
-            found, most = f"{header.width}x{header.height} pixels", MAX_PHOTO_PIXELS // 1_000_000
-            raise DataError(UPLOAD, found=found, expected=f"at most {most} megapixels", fix="make it smaller")
+            found = f"{header.width * header.height / 1e6:.0f} megapixels ({header.width} x {header.height})"
+            most = MAX_PHOTO_PIXELS // 1_000_000
+            raise DataError(UPLOAD, found=found, expected=f"at most {most} megapixels", fix="make the picture smaller")
         height, width = read_upright_size(path)
         if min(height, width) < MIN_SIDE:
             found, expected = f"{width}x{height} pixels", f"at least {MIN_SIDE} on each side"

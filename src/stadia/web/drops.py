@@ -165,14 +165,16 @@ class Drop:
             return
         self.count += 1
         if self.count > MAX_DROP_FILES:
-            raise DataError(UPLOAD, found=f"more than {MAX_DROP_FILES} files", expected="less", fix="drop fewer")
+            raise DataError(
+                UPLOAD, found=f"more than {MAX_DROP_FILES} files", expected="fewer files", fix="drop every second image"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as stream:
             while chunk := read(CHUNK_BYTES):
                 self.size += len(chunk)
                 if self.size > MAX_DROP_BYTES:
-                    found = f"more than {MAX_DROP_BYTES >> 20} MB"
-                    raise DataError(UPLOAD, found=found, expected="less", fix="drop fewer or smaller files")
+                    found, most = f"more than {MAX_DROP_BYTES >> 20} MB", f"at most {MAX_DROP_BYTES >> 20} MB together"
+                    raise DataError(UPLOAD, found=found, expected=most, fix="drop fewer or smaller files")
                 stream.write(chunk)
 
     def unpack(self, path: Path) -> None:
@@ -183,9 +185,12 @@ class Drop:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
-                if len(members) > 5 * MAX_DROP_FILES or sum(one.file_size for one in members) > 4 * MAX_DROP_BYTES:
-                    found = f"{len(members)} files in an archive"
-                    raise DataError(UPLOAD, found=found, expected="less", fix="pack only the result and its images")
+                most_files, most_bytes = 5 * MAX_DROP_FILES, 4 * MAX_DROP_BYTES
+                size = sum(one.file_size for one in members)
+                if len(members) > most_files or size > most_bytes:
+                    found = f"an archive of {len(members)} files and {size >> 20} MB"
+                    expected = f"at most {most_files} files and {most_bytes >> 20} MB"
+                    raise DataError(UPLOAD, found=found, expected=expected, fix="pack only the result and its images")
                 for member in members:
                     is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
                     if not member.is_dir() and not is_link and self.place(member.filename) is not None:

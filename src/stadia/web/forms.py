@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_PHOTO_BYTES = 40 << 20
 
+MAX_PHOTO_PIXELS = 50_000_000
+"""Most pixels of an uploaded picture; phones have 48 to 50 megapixels."""
+
 MAX_VIDEO_BYTES = 512 << 20
 """Largest uploaded video; two minutes of 1080p from a phone have 250 MB."""
 
@@ -35,7 +38,9 @@ UPLOAD = "the upload"
 
 Kind = Literal["photo", "video"]
 
-_COMMAND = re.compile(r"`|(?<!\w)--\w|\bstadia (?!result)\w|\bpip install|\b(?:data|training)\.\w|\bNETWORK\b|\bdocs/")
+_COMMAND = re.compile(
+    r"`|(?<!\w)--\w|\bstadia (?!result)\w|\bpip install|\b(?:data|training)\.\w|\bNETWORK\b|\bdocs/|\bpython -|\bcv2\."
+)
 """What only users of the command line can do."""
 
 _CODE = re.compile(r"\b(?:[A-Z]\d\d,? (?=[A-Z])|as for [A-Z]\d\d\b|[A-Z]\d\d\b(?:, (?=[A-Z]\d\d\b))?)")
@@ -53,18 +58,38 @@ _IN_BRACKETS = re.compile(r" \([^()]*`[^()]*\)")
 _FOLDERS = re.compile(r"(?<![\w:/])/(?:[^\s/'\",;:()]+/)+")
 
 
+_ERROR = re.compile(r"(?P<where>.*?): found (?P<found>.*?)(?:; expected (?P<expected>.*?))?\.?(?: Fix: (?P<fix>.*))?")
+"""The line of an error on a terminal."""
+
+_OPTION = re.compile(r"(?<!\w)--([a-z][\w-]*)")
+
+
 def describe_error(error: StadiaError | str) -> str:
-    """Return the text of an error for a page: without commands to type, and without folders of this machine.
+    """Return the text of an error for a page: without commands to type, codes, and folders of this machine.
 
     error: the error, or its line on a terminal.
 
     Examples:
         >>> describe_error(StadiaError("/data/a/run", found="no weights", expected="a run", fix="stadia train"))
-        'run: found no weights; expected a run.'
+        'run: no weights. Needed: a run.'
+        >>> describe_error("--masks: found none; expected a folder. Fix: draw them.")
+        'masks: none. Needed: a folder. Draw them.'
     """
-    text, _, fix = _name_lengths(str(error)).partition(" Fix: ")
-    text, kept = text.replace("--scale-from", "the scale"), "".join(drop_commands([fix]))
-    return _FOLDERS.sub("", f"{text} Fix: {kept}" if kept else text)
+    line = _name_lengths(str(error)).replace("--scale-from", "the scale")
+    parts = _ERROR.fullmatch(line)
+    if parts is None:
+        return _make_plain(line)
+    fix = "".join(drop_commands([parts["fix"] or ""])).removesuffix(".")
+    needed = f"Needed: {parts['expected']}" if parts["expected"] else ""
+    place = re.sub("^the ", "The ", _make_plain(parts["where"]))  # a file's name keeps its letters
+    sentences = [f"{place}: {_make_plain(parts['found'])}", _make_plain(needed), f"{fix[:1].upper()}{fix[1:]}"]
+    return " ".join(f"{text}." for text in sentences if text)
+
+
+def _make_plain(text: str) -> str:
+    """Return a part of a message without folders, codes and dashes of options."""
+    plain = _OPTION.sub(lambda found: found[1].replace("-", " "), _CODES_IN_BRACKETS.sub("", text))
+    return _FOLDERS.sub("", _CODE.sub("", plain)).replace("+-", "±")
 
 
 def drop_commands(lines: Iterable[str]) -> list[str]:
@@ -79,7 +104,8 @@ def drop_commands(lines: Iterable[str]) -> list[str]:
     plain = (_CODES_IN_BRACKETS.sub("", _IN_BRACKETS.sub("", line)) for line in lines)
     texts = (_CODE.sub("", _name_lengths(line)) for line in plain)
     kept = ("; ".join(part for part in text.split("; ") if not _COMMAND.search(part)) for text in texts)
-    return [_FOLDERS.sub("", re.sub("^(or|then|until then) ", "", line)) for line in kept if line.strip()]
+    shown = (re.sub("^(or|then|until then) ", "", line).replace("+-", "±") for line in kept if line.strip())
+    return [_FOLDERS.sub("", line) for line in shown]
 
 
 def _name_lengths(text: str) -> str:
@@ -157,7 +183,7 @@ async def receive_upload(request: Request, folder: Path, kinds: Sequence[Kind]) 
                 stream, chunk = path.open("wb"), head
             if size > most:
                 found = f"more than {most >> 20} MB"
-                raise DataError(UPLOAD, found=found, expected="less", fix="make the file smaller")
+                raise DataError(UPLOAD, found=found, expected=f"at most {most >> 20} MB", fix="make the file smaller")
             await run_in_threadpool(stream.write, chunk)
     finally:
         if stream is not None:
@@ -179,7 +205,9 @@ async def receive_file(request: Request, path: Path, max_bytes: int) -> None:
             size += len(chunk)
             if size > max_bytes:
                 found = f"more than {max_bytes >> 20} MB"
-                raise DataError(UPLOAD, found=found, expected="less", fix="make the file smaller")
+                raise DataError(
+                    UPLOAD, found=found, expected=f"at most {max_bytes >> 20} MB", fix="make the file smaller"
+                )
             await run_in_threadpool(stream.write, chunk)
 
 
@@ -210,7 +238,10 @@ async def read_json_body(request: Request) -> Any:
         data += chunk
         if len(data) > MAX_JSON_BYTES:
             raise DataError(
-                "request", found=f"more than {MAX_JSON_BYTES} bytes", expected="fewer", fix="send fewer values"
+                "request",
+                found=f"more than {MAX_JSON_BYTES} bytes",
+                expected=f"at most {MAX_JSON_BYTES}",
+                fix="send fewer values",
             )
     return parse_json("request", data.decode("utf-8", "replace"), "JSON")
 

@@ -253,7 +253,7 @@ def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]
             done = subprocess.run(command, capture_output=True, timeout=CHECK_S, check=False, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
             found, fix = f"a check of more than {CHECK_S:.0f} s", "check less data"
-            raise DataError(path.name, found=found, expected="less", fix=fix) from None
+            raise DataError(path.name, found=found, expected=f"at most {CHECK_S:.0f} s", fix=fix) from None
         text = done.stdout.decode("utf-8", "replace")
         if done.returncode > 1 or not text.strip():
             return {"error": describe_error(read_last_line(done.stderr).replace(str(path), path.name))}

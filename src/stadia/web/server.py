@@ -24,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 from stadia import __version__, report
 from stadia.core.errors import ConfigError, summarize_exception
 from stadia.web.app_state import AppState, get_state, make_upload_folder
-from stadia.web.forms import MAX_PHOTO_BYTES, MAX_VIDEO_BYTES, one_line
+from stadia.web.forms import MAX_PHOTO_BYTES, MAX_PHOTO_PIXELS, MAX_VIDEO_BYTES, one_line
 from stadia.web.guards import SESSION_COOKIE, is_embedded, make_guard, refuse, require_session, set_cookie
 from stadia.web.networks import NetworkShelf
 from stadia.web.page_headers import HEADERS
@@ -201,6 +201,7 @@ async def show_session(request: Request) -> Response:
         "version": __version__,
         "is_public": state.is_public,
         "max_photo_bytes": MAX_PHOTO_BYTES,
+        "max_photo_pixels": MAX_PHOTO_PIXELS,
         "max_video_bytes": MAX_VIDEO_BYTES,
     }
     return JSONResponse(about)

@@ -72,6 +72,18 @@ export function readNumber(id) {
   throw new Error(`${name}: “${text}” is not a number${least ? ` from ${least}` : ""}${most ? ` to ${most}` : ""}. Write it as in ${localize("2.5")}.`);
 }
 
+// Width and height in the header of a PNG or JPEG file, or null: a browser takes seconds to decode a huge one.
+export async function readSize(blob) {
+  const view = new DataView(await blob.slice(0, 1 << 18).arrayBuffer());
+  if (view.byteLength > 24 && view.getUint32(0) === 0x89504e47) return [view.getUint32(16), view.getUint32(20)];
+  if (view.byteLength < 4 || view.getUint16(0) !== 0xffd8) return null;
+  for (let at = 2; at + 9 < view.byteLength && view.getUint8(at) === 0xff; at += 2 + view.getUint16(at + 2)) {
+    const marker = view.getUint8(at + 1); // a frame begins with SOF0 to SOF15, but for DHT, JPG and DAC
+    if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) return [view.getUint16(at + 7), view.getUint16(at + 5)];
+  }
+  return null;
+}
+
 export function openDetails(id) {
   byId(id).open = true;
   byId(id).scrollIntoView({ block: "nearest" });
@@ -82,7 +94,7 @@ export function showError(error) {
   if (error && error.name === "AbortError") error = null;
   const isGone = error instanceof TypeError; // of fetch: no connection
   place.textContent = error ? (isGone ? "The server does not reply. Is it still running?" : error.message) : "";
-  place.hidden = !error;
+  place.hidden = !error || (isGone && !byId("connection").hidden); // one of them is enough
 }
 
 export function listItems(list, texts) {

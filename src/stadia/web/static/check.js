@@ -129,7 +129,7 @@ function startResult() {
   return { open, show };
 }
 
-export function startCheck() {
+export function startCheck(session) {
   const result = startResult();
   async function show(key) {
     result.show(key);
@@ -138,7 +138,7 @@ export function startCheck() {
       byId("check-name").replaceChildren(...names.map((name) => new Option(name, name)));
       if (names.includes(chosen)) byId("check-name").value = chosen;
       byId("check-form").hidden = !names.length;
-      if (!names.length) byId("check-status").textContent = "The folder of the app has no data. Start `stadia app` with --data FOLDER.";
+      if (!names.length && !session.is_public) byId("check-status").textContent = "The folder of the app has no data. Start `stadia app` with --data FOLDER.";
     } catch (error) {
       showError(error);
     }

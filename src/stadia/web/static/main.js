@@ -15,20 +15,23 @@ const IS_APPLE_TOUCH = /Mac|iP(hone|ad|od)/.test(navigator.platform) && navigato
 const started = {};
 
 function find(name, session) {
-  started[name] ??= PAGES[name](session);
+  started[name] ??= Promise.resolve(PAGES[name](session)).catch((error) => { // without a connection; it is tried again
+    started[name] = undefined;
+    throw error;
+  });
   return started[name];
 }
 
 async function showPage(session) {
   const [name, key] = location.hash.slice(1).split("/");
-  const page = PAGES[name] ? name : "picture", shown = page === "video" ? "picture" : page;
+  const page = PAGES[name] && !(session.is_public && name === "runs") ? name : "picture", shown = page === "video" ? "picture" : page;
+  const { show } = await find(page, session); // the page before stays if this one cannot be loaded
   for (const section of document.querySelectorAll("section.page")) section.hidden = section.id !== page;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.page === shown) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   showError(null);
-  const { show } = await find(page, session);
   if (location.hash.slice(1) === [name, key].filter(Boolean).join("/")) show(key); // no other page was chosen meanwhile
 }
 
@@ -46,7 +49,7 @@ async function openFile(file, session, others = []) {
     history.pushState(null, "", `#${page}`);
     await showPage(session);
   }
-  (await find(page, session)).open(file, others);
+  await (await find(page, session)).open(file, others);
 }
 
 const RESULT = /\.(zip|json|txt|bin|csv|tum|npy|npz|glb|xml|ya?ml|pose)$/i; // of other programs
@@ -67,7 +70,7 @@ async function openDropped(dropped, session) {
   showError(null);
   const files = entries.length ? (await Promise.all(entries.map(listFiles))).flat() : plain.map((file) => ({ file, name: file.name }));
   if (!files.length) showError(new Error("This is no file. Save the picture or video first, then drop the file."));
-  else openFiles(files, session);
+  else await openFiles(files, session);
 }
 
 // A result of another program, or files for one that waits for its images, are judged; three photos or more become one
@@ -86,7 +89,7 @@ async function openFiles(files, session) {
     (await find("video", session)).openPhotos(files);
   } else if (files.length > 1 && (await Promise.all(files.map(({ file }) => isVideo(file)))).some(Boolean)) {
     showError(new Error("Drop one video at a time, without other files."));
-  } else openFile(files[0].file, session, files.slice(1).map(({ file }) => file));
+  } else await openFile(files[0].file, session, files.slice(1).map(({ file }) => file));
 }
 
 try {
@@ -95,13 +98,14 @@ try {
   await showPage(session);
   addEventListener("hashchange", () => showPage(session).catch(showError));
   if (!IS_APPLE_TOUCH) byId("file").accept += ",.heic,.heif"; // iOS converts them to JPEG unless they are listed
-  byId("file").addEventListener("change", () => { openFiles([...byId("file").files].map((file) => ({ file, name: file.name })), session); byId("file").value = ""; });
+  byId("file").addEventListener("change", () => { openFiles([...byId("file").files].map((file) => ({ file, name: file.name })), session).catch(showError); byId("file").value = ""; });
   for (const name of ["dragover", "dragleave", "drop"]) {
     addEventListener(name, (event) => { event.preventDefault(); document.body.classList.toggle("dropping", name === "dragover"); });
   }
   addEventListener("drop", (event) => openDropped(event.dataTransfer, session).catch(showError));
-  addEventListener("paste", (event) => openFile([...event.clipboardData.files].find((file) => /^(image|video)\//.test(file.type)), session));
+  addEventListener("paste", (event) => openFile([...event.clipboardData.files].find((file) => /^(image|video)\//.test(file.type)), session).catch(showError));
   document.documentElement.dataset.ready = "yes";
+  for (const name of ["video", "networks", "runs", "check"]) import(`./${name}.js`).catch(() => {}); // for a lost connection
 } catch (error) {
   showError(error);
 }

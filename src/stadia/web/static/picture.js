@@ -1,7 +1,7 @@
 // The page of one picture: upload or example, depth, distances, scale, lens, points; its address is #picture/KEY. Without a key
 // an example is shown, ready to be measured.
 
-import { byId, get, listItems, listFiles, localize, openDetails, post, readNumber, showBar, showError, POINT_BYTES, splitCloud, upload } from "./api.js";
+import { byId, get, listItems, listFiles, localize, openDetails, post, readNumber, readSize, showBar, showError, POINT_BYTES, splitCloud, upload } from "./api.js";
 import { startScale, startStage } from "./stage.js";
 import { EXAMPLES, showStart } from "./start.js";
 
@@ -88,12 +88,16 @@ export function startPicture(session) {
   }
 
   // others: further pictures, which are predicted after this one, and wait in the list of results.
-  function open(blob, others = []) {
+  async function open(blob, others = []) {
     if (blob.size > session.max_photo_bytes) {
       showError(new Error(`This file has ${(blob.size / 2 ** 20).toFixed(0)} MB. The limit is ${session.max_photo_bytes >> 20} MB.`));
       return;
     }
-    const lens = readNumber("first-fov") ?? "", bar = byId("progress");
+    const lens = readNumber("first-fov") ?? "", bar = byId("progress"), size = await readSize(blob);
+    if (size && size[0] * size[1] > session.max_photo_pixels) {
+      showError(new Error(`This picture has ${(size[0] * size[1] / 1e6).toFixed(0)} megapixels (${size.join(" x ")}). The limit is ${session.max_photo_pixels / 1e6}. Make it smaller.`));
+      return;
+    }
     begin(URL.createObjectURL(blob));
     byId("first-fov").value = "";
     const send = (file, signal, onShare) => upload(`/api/photos?${new URLSearchParams({ network: byId("network").value || 0, fov_deg: lens, name: file.name ?? "Webcam" })}`, file, signal, onShare);
@@ -273,7 +277,7 @@ export function startPicture(session) {
     const camera = byId("camera"), canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [camera.videoWidth, camera.videoHeight];
     canvas.getContext("2d").drawImage(camera, 0, 0);
-    canvas.toBlob((blob) => open(blob), "image/jpeg", 0.95);
+    canvas.toBlob((blob) => open(blob).catch(showError), "image/jpeg", 0.95);
     camera.srcObject.getTracks().forEach((track) => track.stop());
     camera.hidden = byId("shoot").hidden = true;
   });
