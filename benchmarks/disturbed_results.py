@@ -337,6 +337,22 @@ def lengthen_focal(recording: Recording, factor: float, random: np.random.Genera
     return Disturbed(replace(recording.truth, K=K), factor - 1)
 
 
+def squeeze(recording: Recording, factor: float, random: np.random.Generator) -> Disturbed:
+    K = recording.truth.K.copy()
+    K[:, 1, 1] *= factor
+    return Disturbed(replace(recording.truth, K=K), factor - 1)
+
+
+def bend_lens(recording: Recording, px: float, random: np.random.Generator) -> Disturbed | None:
+    """Change k1 so that the middle of the longer edge moves; px: of images of 640."""
+    if recording.truth.lenses is not None:
+        return None
+    distortion, edge = recording.truth.distortion.astype(np.float64), recording.truth.sizes.max(1) / 2
+    moved_px = random.choice((-1.0, 1.0)) * px * edge / 320
+    distortion[:, 0] += moved_px / edge / (edge / recording.truth.K[:, 0, 0]) ** 2
+    return Disturbed(replace(recording.truth, distortion=distortion), float(np.median(moved_px)))
+
+
 def drift(recording: Recording, degrees: float, random: np.random.Generator) -> Disturbed:
     """Turn the cameras in the world, from nothing at the first image to `degrees` at the last one."""
     T = recording.truth.T_world_camera.copy()
@@ -465,6 +481,8 @@ DISTURBANCES = {
     "rotation-noise": Disturbance("rotation-noise", (0.1, 0.3, 1), turn_each),
     "position-noise": Disturbance("position-noise", (0.002, 0.01, 0.03), move_each),
     "focal-length": Disturbance("focal-length", (1.02, 1.1, 1.3), lengthen_focal),
+    "aspect": Disturbance("aspect", (1.02, 1.1, 1.3), squeeze),
+    "lens": Disturbance("lens", (2, 5, 15), bend_lens),
     "drift": Disturbance("drift", (1, 5, 15), drift),
     "stretched-axis": Disturbance("stretched-axis", (1.02, 1.1, 1.3), stretch),
     "scale-drift": Disturbance("scale-drift", (1.05, 1.2, 1.5), scale_along),
@@ -548,13 +566,18 @@ def measure_truth(result: Reconstruction, truth: Reconstruction) -> dict[str, fl
     in_world = np.einsum("nji,nj->ni", R_true, found.turns[kept])
     count = 3 * int(kept.sum())
     drift_rad = measure_change(in_world, np.zeros((count, count)), np.linspace(0, 1, len(kept))[kept]).value
+    aspects = [one.K[:, 1, 1] / one.K[:, 0, 0] for one in (result, truth)]
+    edges = [one.distortion[:, 0] * (one.sizes.max(1) / 2) ** 3 / truth.K[:, 0, 0] ** 2 for one in (result, truth)]
     offset_px = np.median(result.K[:, :2, 2] - truth.K[:, :2, 2], axis=0)
     return {
         "rotation_deg": find_rms(found.degrees[kept]),
         "neighbor_rotation_deg": find_rms(between_deg),
         "position_share": find_rms(found.shares[kept]),
         "drift_deg": float(np.degrees(drift_rad)),
-        "focal_share": float(np.median(result.K[:, 0, 0] / truth.K[:, 0, 0])) - 1,
+        "focal_share": float(np.median(np.sqrt((result.K[:, (0, 1), (0, 1)] / truth.K[:, (0, 1), (0, 1)]).prod(1))))
+        - 1,
+        "aspect_share": float(np.median(aspects[0] / aspects[1])) - 1,
+        "distortion_px": float(np.median(edges[0] - edges[1])),
         "principal_point_px.x": float(offset_px[0]),
         "principal_point_px.y": float(offset_px[1]),
     }
@@ -567,7 +590,8 @@ def find_rms(values: Array) -> float:
 def list_measured(error: Any) -> dict[str, tuple[float, float]]:
     """Return the measured errors of a verdict: value and deviation by name."""
     found = {}
-    for name in ("rotation_deg", "neighbor_rotation_deg", "position_share", "focal_share", "drift_deg"):
+    names = ("rotation_deg", "neighbor_rotation_deg", "position_share", "focal_share", "aspect_share", "distortion_px")
+    for name in (*names, "drift_deg"):
         measured = getattr(error, name)
         if measured is not None:
             found[name] = (float(measured.value), float(measured.deviation))
@@ -591,6 +615,8 @@ ERROR_OF = {
     "rotation-noise": "rotation_deg",
     "position-noise": "position_share",
     "focal-length": "focal_share",
+    "aspect": "aspect_share",
+    "lens": "distortion_px",
     "drift": "drift_deg",
 }
 """Measured errors whose truth is the size of a cause."""

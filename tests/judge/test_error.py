@@ -125,6 +125,8 @@ RESULTS: dict[str, Callable[[], Reconstruction]] = {
     "position-noise": lambda: make_result(move(RIGHT, 0.01)),
     "focal-length": lambda: make_result(RIGHT, LENS * [[1.05, 1, 1], [1, 1.05, 1], [1, 1, 1]]),
     "principal-point": lambda: make_result(RIGHT, LENS + 12.0 * (np.arange(9).reshape(3, 3) == 2)),
+    "aspect": lambda: make_result(RIGHT, LENS * [[1.05, 1, 1], [1, 1, 1], [1, 1, 1]]),
+    "lens": lambda: replace(make_result(RIGHT), distortion=np.tile([0.06, 0.0, 0.0, 0.0], (COUNT, 1))),
     "drift": lambda: make_result(drift(RIGHT, 5)),
     "stretched-axis": lambda: make_result(stretch(RIGHT, 1.1)),
     "swapped-images": lambda: make_result(swap(RIGHT)),
@@ -135,6 +137,8 @@ SIZES = {
     "position-noise": 0.01,
     "focal-length": 0.05,
     "principal-point": 12.0,
+    "aspect": 1 / 1.05 - 1,
+    "lens": 0.06 * 320**3 / 500**2,
     "drift": 5.0,
     "stretched-axis": 0.1,
 }
@@ -153,12 +157,13 @@ def test_the_cause_is_named_with_its_size_and_undone(name: str) -> None:
     if name in SIZES:
         size = verdict.causes[0].size
         assert size is not None
-        assert abs(abs(size.value) - SIZES[name]) < max(0.2 * SIZES[name], 2 * size.deviation)
+        assert abs(abs(size.value) - abs(SIZES[name])) < max(0.2 * abs(SIZES[name]), 2 * size.deviation)
     assert verdict.fixed is not None
     after = compare_poses(verdict.fixed.T_camera_world, T_TRUE)
     before = compare_poses(RESULTS[name]().T_camera_world, T_TRUE)
-    of_camera = name in ("focal-length", "principal-point")
+    of_camera = name in ("focal-length", "principal-point", "aspect", "lens")
     assert np.abs(verdict.fixed.K[0] - LENS).max() < 3
+    assert np.abs(verdict.fixed.distortion).max() < 0.01
     assert of_camera or after.degrees.max() + 60 * after.shares.max() < 0.5 * (
         before.degrees.max() + 60 * before.shares.max()
     )

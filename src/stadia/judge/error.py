@@ -66,6 +66,9 @@ class MeasuredError:
     position_share: root mean square of the errors of positions, as a share of the extent of the path.
     focal_share: given over measured focal length, minus 1: above 0 if the given one is too long.
     principal_point_px: given minus measured principal point (x, y), pixels of the file's K.
+    aspect_share: given over measured ratio of fy to fx, minus 1.
+    distortion_px: how much farther out the given lens moves a point at the middle of the longer edge than the measured
+        one, pixels of the file's K.
     drift_deg: change of the rotation error along the whole path, degrees.
     depth_share: median relative error of depth at triangulated points.
     length_share: error that 95 % of the lengths between points stay below, up to one scale.
@@ -82,6 +85,8 @@ class MeasuredError:
     position_share: Measured | None = None
     focal_share: Measured | None = None
     principal_point_px: tuple[Measured, Measured] | None = None
+    aspect_share: Measured | None = None
+    distortion_px: Measured | None = None
     drift_deg: Measured | None = None
     depth_share: Measured | None = None
     length_share: Measured | None = None
@@ -114,17 +119,34 @@ class MeasuredError:
         if self.principal_point_px is not None:
             x, y = (axis.show(sign="+") for axis in self.principal_point_px)
             lines["principal point"] = f"{x}, {y} px"
+        if self.aspect_share is not None and self.aspect_share.is_above(0.0):
+            lines["aspect"] = f"{self.aspect_share.show(100, sign='+')} % (fy over fx)"
+        if self.distortion_px is not None and self.distortion_px.is_above(0.0):
+            lines["lens"] = f"{self.distortion_px.show(sign='+')} px at the edge"
         if self.drift_deg is not None:
             lines["drift"] = f"{self.drift_deg.show()} degrees over the path"
         return lines
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: value and deviation of each measurement, or None."""
-        names = ("rotation_deg", "neighbor_rotation_deg", "position_share", "focal_share", "drift_deg", "depth_share")
         found: dict[str, Any] = {}
-        for name in (*names, "length_share", "inconsistent_px"):
+        for name in _NAMES:
             measured: Measured | None = getattr(self, name)
             found[name] = None if measured is None else measured._asdict()
         center = self.principal_point_px
         found["principal_point_px"] = None if center is None else [axis._asdict() for axis in center]
         return {**found, "parts": self.parts, "extent": self.extent}
+
+
+_NAMES = (
+    "rotation_deg",
+    "neighbor_rotation_deg",
+    "position_share",
+    "focal_share",
+    "aspect_share",
+    "distortion_px",
+    "drift_deg",
+    "depth_share",
+    "length_share",
+    "inconsistent_px",
+)

@@ -60,8 +60,8 @@ class PoseCovariance:
     of_poses: (6 N, 6 N) covariance of 3 rotations about the axes of the camera (radians) and 3 coordinates of the
         position (unit of the map) of each image.
     cameras: numbers of the cameras of these images.
-    of_cameras: (C, 3, 3) covariance of the logarithm of the focal length and of the principal point over the focal
-        length, of each camera; NaN for parameters that were not free.
+    of_cameras: (C, 5, 5) covariance of the parameters of each camera, in the order of FREE; NaN for those that were
+        not free.
     """
 
     rows: NDArray[np.intp]
@@ -94,8 +94,13 @@ class PoseCovariance:
         return np.sqrt(np.diag(self.of_positions).reshape(-1, 3).sum(1))
 
 
-FREE = ("focal", "center")
-"""Parameters of cameras that may be free: the focal length, and the principal point."""
+FREE = {"focal": (0,), "center": (1, 2), "aspect": (3,), "lens": (4,)}
+"""Parameters of cameras that may be free, and their numbers: the logarithm of the focal length, the principal point (x,
+y) over the focal length, the logarithm of fy over fx, and the coefficient k of a lens that moves a point at the radius
+r by k r^3.
+"""
+
+PARAMETERS = 5
 
 
 def measure_covariances(
@@ -105,7 +110,7 @@ def measure_covariances(
 
     sparse: an adjusted map.
     cameras: (F,) the camera of each image, from 0; None takes one camera for all images.
-    free: parameters of the cameras that count as unknown too, of FREE.
+    free: parameters of the cameras that count as unknown too, keys of FREE.
 
     Returns the covariance of each part of the map.
     """
@@ -114,8 +119,8 @@ def measure_covariances(
     parts = find_parts(sparse)
     if not parts:
         return []
-    lens = [(0,), (0, 1, 2)][len(free) - 1] if free else ()
-    S, scores, unit = _eliminate_points(sparse, cameras, len(lens))
+    lens = np.array(sorted(number for name in free for number in FREE[name]), np.intp)
+    S, scores, unit = _eliminate_points(sparse, cameras, lens)
     G = _find_gauge(sparse, unit)
     found = list[PoseCovariance]()
     for part in parts:
@@ -131,10 +136,10 @@ def measure_covariances(
         own_scores = scores[:, at]
         C = C @ (own_scores.T @ own_scores).toarray() @ C
         units = np.tile([1.0, 1, 1, unit, unit, unit], len(part))
-        of_cameras = np.full((len(own), 3, 3), np.nan)
+        of_cameras = np.full((len(own), PARAMETERS, PARAMETERS), np.nan)
         for row in range(len(own)):
             of = 6 * len(part) + len(lens) * row + np.arange(len(lens))
-            of_cameras[row, : len(lens), : len(lens)] = C[np.ix_(of, of)]
+            of_cameras[row][np.ix_(lens, lens)] = C[np.ix_(of, of)]
         of_poses = C[: len(units), : len(units)] * units * units[:, None]
         found.append(PoseCovariance(part, of_poses, own, of_cameras))
     return found
@@ -152,12 +157,12 @@ def _find_gauge(sparse: SparseMap, unit: float) -> Array:
     return G.reshape(-1, FREEDOMS)
 
 
-def _eliminate_points(sparse: SparseMap, cameras: NDArray[np.intp], lens: int) -> tuple[Array, Any, float]:
+def _eliminate_points(sparse: SparseMap, cameras: NDArray[np.intp], lens: NDArray[np.intp]) -> tuple[Array, Any, float]:
     """Return the information matrix of poses and cameras without points (the Schur complement), the score of each point
     (a sparse matrix with one row a point), and the unit.
 
-    Rows are 3 rotations (about the axes of the camera) and 3 positions in this unit of each image, then the first
-    `lens` of the logarithm of the focal length and the principal point (x, y) over the focal length of each camera.
+    Rows are 3 rotations (about the axes of the camera) and 3 positions in this unit of each image, then of each camera
+    the parameters whose numbers in FREE are `lens`.
     """
     count, points = len(sparse.frames), len(sparse.points)
     frame, point = sparse.observed.T
@@ -176,13 +181,14 @@ def _eliminate_points(sparse: SparseMap, cameras: NDArray[np.intp], lens: int) -
     rotations, positions = along @ cross, -J_point
     columns = [6 * frame[:, None] + np.arange(6)]
     J = [rotations, positions]
-    width = 6 * count + lens * (int(cameras.max()) + 1)
-    if lens:
-        by_lens = np.stack(
-            (np.stack((x / z, y / z), -1), *np.broadcast_to(np.eye(2), (len(z), 2, 2)).swapaxes(0, 1)), -1
-        )
-        J.append(weight[:, None, None] * by_lens[..., :lens])
-        columns.append(6 * count + lens * cameras[frame][:, None] + np.arange(lens))
+    width = 6 * count + len(lens) * (int(cameras.max()) + 1)
+    if len(lens):
+        u, v = x / z, y / z
+        squared = u**2 + v**2
+        one = np.ones(len(z))
+        by_lens = np.stack([(u, v), (one, zero), (zero, one), (-u / 2, v / 2), (squared * u, squared * v)])
+        J.append(weight[:, None, None] * by_lens[lens].transpose(2, 1, 0))
+        columns.append(6 * count + len(lens) * cameras[frame][:, None] + np.arange(len(lens)))
     J_camera, at_camera = np.concatenate(J, 2), np.concatenate(columns, 1)
     by_camera = _stack_blocks(J_camera, at_camera, width)
     H_point = np.zeros((points, 3, 3))

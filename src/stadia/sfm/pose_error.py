@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -345,8 +346,6 @@ def measure_error(
         rotation_deg=_scale(_average(turns, sizes), 180 / np.pi),
         neighbor_rotation_deg=_scale(_average(steps, sizes), 180 / np.pi),
         position_share=position,
-        focal_share=_measure_focal(adjusted),
-        principal_point_px=_measure_center(adjusted),
         drift_deg=_scale(drift, 180 / np.pi),
         length_share=_measure_lengths(adjusted, largest),
         inconsistent_px=Measured(
@@ -356,6 +355,7 @@ def measure_error(
         images=tuple(_list_images(adjusted, differences, names)),
         parts=len(differences),
         extent=largest.extent,
+        **_measure_cameras(adjusted),
     )
 
 
@@ -386,33 +386,45 @@ def _measure_neighbors(part: PoseDifference, kept: NDArray[np.bool_]) -> Measure
     return measure_rms(steps, flat @ select(part.of_turns, kept) @ flat.T)
 
 
-def _measure_focal(adjusted: AdjustedPoses) -> Measured | None:
-    """Return the error of the focal length of the camera with most images.
+def _measure_cameras(adjusted: AdjustedPoses) -> dict[str, Any]:
+    """Return the fields of the error of the camera with most images.
 
-    If held-out matches do not confirm a change, the change is within the deviation.
+    If held-out matches do not confirm a change of a parameter, the change is within its deviation.
     """
     camera = max(adjusted.cameras, key=lambda camera: len(camera.rows))
-    if not np.isfinite(camera.focal_deviation):
-        return None
-    value, deviation = 1 / camera.focal_factor - 1, SPREAD * camera.focal_deviation / camera.focal_factor
     row = camera.rows[0]
-    is_changed = adjusted.posed.K[row, 0, 0] != adjusted.given.K[row, 0, 0]
-    return Measured(value, deviation if is_changed else max(deviation, abs(value)))
-
-
-def _measure_center(adjusted: AdjustedPoses) -> tuple[Measured, Measured] | None:
-    camera = max(adjusted.cameras, key=lambda camera: len(camera.rows))
-    if not np.isfinite(camera.shift_deviation_px).all():
-        return None
-    row = camera.rows[0]
-    is_changed = (adjusted.posed.K[row, :2, 2] != adjusted.given.K[row, :2, 2]).any()
-    of_file = np.ones(2) if adjusted.given.px_of_file is None else adjusted.given.px_of_file[row]
-    pairs = zip(-camera.shift_px * of_file, SPREAD * camera.shift_deviation_px * of_file, strict=True)
-    first, second = (
-        Measured(float(value), float(deviation if is_changed else max(deviation, abs(value))))
-        for value, deviation in pairs
+    (K, bend), (K_after, bend_after) = (
+        (one.K[row], one.distortion[row, 0]) for one in (adjusted.given, adjusted.posed)
     )
-    return first, second
+    of_file = np.ones(2) if adjusted.given.px_of_file is None else adjusted.given.px_of_file[row]
+
+    def measure(value: float, deviation: float, *, is_changed: bool) -> Measured | None:
+        deviation = SPREAD * deviation
+        if not np.isfinite(deviation):
+            return None
+        return Measured(float(value), float(deviation if is_changed else max(deviation, abs(value))))
+
+    longer, aspect = 1 / camera.focal_factor, 1 / camera.aspect_factor
+    x, y = (
+        measure(
+            -camera.shift_px[axis] * of_file[axis],
+            camera.shift_deviation_px[axis] * of_file[axis],
+            is_changed=(K[:2, 2] != K_after[:2, 2]).any(),
+        )
+        for axis in (0, 1)
+    )
+    # a lens of the coefficient k moves a point at the middle of the longer edge, at the radius r, by f k r^3
+    edge = adjusted.given.sizes[row].max() / 2
+    moved = edge**3 / K_after[0, 0] ** 2 * float(of_file.mean())
+    is_square = K[1, 1] / K[0, 0] == K_after[1, 1] / K_after[0, 0]
+    return {
+        "focal_share": measure(
+            longer - 1, camera.focal_deviation * longer, is_changed=(K[(0, 1), (0, 1)] != K_after[(0, 1), (0, 1)]).any()
+        ),
+        "principal_point_px": None if x is None or y is None else (x, y),
+        "aspect_share": measure(aspect - 1, camera.aspect_deviation * aspect, is_changed=not is_square),
+        "distortion_px": measure(-camera.bend * moved, camera.bend_deviation * moved, is_changed=bend != bend_after),
+    }
 
 
 def _measure_lengths(adjusted: AdjustedPoses, part: PoseDifference) -> Measured | None:

@@ -32,7 +32,7 @@ from stadia.sfm.match_triangulation import (
     triangulate_view,
     view_matches,
 )
-from stadia.sfm.pose_deviations import MIN_PART, MIN_SEEN, PoseCovariance, find_parts, measure_covariances
+from stadia.sfm.pose_deviations import MIN_PART, MIN_SEEN, PARAMETERS, PoseCovariance, find_parts, measure_covariances
 from stadia.sfm.reconstruction import MAX_ERROR_PX, adjust, build_model
 from stadia.sfm.sparse_map import Array, SparseMap, align_cameras, import_pycolmap
 
@@ -65,6 +65,9 @@ MIN_LIKENESS = 0.5
 another form, and the spreads alone give the scale.
 """
 
+MORE = 3
+"""Most repetitions of the adjustment of a camera that is far off."""
+
 STEPS, FEW_STEPS = 20, 8
 """Most steps of the last adjustments, and of those before them."""
 
@@ -90,6 +93,12 @@ MAX_CAMERAS = 0.34
 
 MAX_FOCAL_DEVIATION = 0.02
 """Largest relative standard deviation of a focal length that is adjusted."""
+
+LEVELS = ("center", "aspect", "lens")
+"""Parameters of cameras, keys of FREE, that are tried next to the focal length."""
+
+MAX_SKEWED = 0.005
+"""Largest logarithm of the root of fy over fx with which pixels count as square."""
 
 CLAIM, CLEAR = 3.0, 8.0
 """A parameter of a camera changes if it differs by at least CLAIM standard deviations, and held-out matches fit surely
@@ -122,11 +131,18 @@ class HeldOutGain:
 class AdjustedCamera:
     """What matches make of the camera of some images.
 
+    Each parameter is that of an adjustment in which it is free together with the focal length. Deviations are infinite
+    where the images leave a parameter open.
+
     rows: rows of its images among the posed ones.
     focal_factor: adjusted over given focal length.
-    focal_deviation: its relative standard deviation; infinite if the images leave it open.
+    focal_deviation: its relative standard deviation.
     shift_px: (2,) adjusted minus given principal point, pixels of the images as they are.
-    shift_deviation_px: (2,) its standard deviations; infinite if the images leave it open.
+    shift_deviation_px: (2,) its standard deviations.
+    aspect_factor: adjusted over given ratio of fy to fx.
+    aspect_deviation: its relative standard deviation.
+    bend: adjusted minus given coefficient k1 of the lens.
+    bend_deviation: its standard deviation.
     """
 
     rows: NDArray[np.intp]
@@ -134,6 +150,31 @@ class AdjustedCamera:
     focal_deviation: float
     shift_px: Array
     shift_deviation_px: Array
+    aspect_factor: float
+    aspect_deviation: float
+    bend: float
+    bend_deviation: float
+
+    def is_claimed(self, name: str, deviations: float) -> bool:
+        """Return whether a parameter, a key of FREE, differs by some of its standard deviations."""
+        if name == "focal":
+            sizes = abs(np.log(self.focal_factor)) / self.focal_deviation
+            return bool(self.focal_deviation < MAX_FOCAL_DEVIATION and sizes > deviations)
+        if name == "center":
+            return bool((np.abs(self.shift_px) > deviations * self.shift_deviation_px).any())
+        if name == "aspect":
+            return bool(abs(np.log(self.aspect_factor)) > deviations * self.aspect_deviation)
+        return bool(abs(self.bend) > deviations * self.bend_deviation)
+
+    def take(self, name: str, other: AdjustedCamera) -> AdjustedCamera:
+        """Return the camera with a parameter, a key of FREE, of another adjustment."""
+        fields = {
+            "focal": ("focal_factor", "focal_deviation"),
+            "center": ("shift_px", "shift_deviation_px"),
+            "aspect": ("aspect_factor", "aspect_deviation"),
+            "lens": ("bend", "bend_deviation"),
+        }[name]
+        return replace(self, **{field: getattr(other, field) for field in fields})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -248,14 +289,20 @@ def _group_cameras(posed: PosedImages) -> NDArray[np.intp]:
     return groups if groups.max() + 1 <= len(groups) * MAX_CAMERAS else np.zeros_like(groups)
 
 
-def _build_model(candidate: _Candidate, sparse: SparseMap) -> Any:
-    """Return a pycolmap.Reconstruction: image and camera ids count from 1, in the order of the posed images."""
+def _build_model(candidate: _Candidate, sparse: SparseMap, free: str = "focal") -> Any:
+    """Return a pycolmap.Reconstruction: image and camera ids count from 1, in the order of the posed images.
+
+    free: the parameter of FREE that its cameras have apart from the focal length.
+    """
     camera, groups = candidate.view.camera, _group_cameras(candidate.posed)
-    params = [camera.focal_px, camera.center_px[0] + 0.5, camera.center_px[1] + 0.5]
+    focal, center = [camera.focal_px], [camera.center_px[0] + 0.5, camera.center_px[1] + 0.5]
+    name, params = {
+        "aspect": ("PINHOLE", [*focal, *focal, *center]),
+        "lens": ("SIMPLE_RADIAL", [*focal, *center, 0.0]),
+    }.get(free, ("SIMPLE_PINHOLE", [*focal, *center]))
     size = {"width": camera.width, "height": camera.height}
     cameras = [
-        import_pycolmap().Camera(camera_id=number + 1, model="SIMPLE_PINHOLE", params=params, **size)
-        for number in groups.tolist()
+        import_pycolmap().Camera(camera_id=number + 1, model=name, params=params, **size) for number in groups.tolist()
     ]
     return build_model(replace(sparse, T_camera_world=candidate.posed.T_camera_world), cameras)
 
@@ -306,13 +353,13 @@ def _adjust(
     parts, posed = find_parts(sparse), candidate.posed
     if not parts:
         return candidate
-    model = _build_model(candidate, sparse)
+    model = _build_model(candidate, sparse, free[-1] if free else "focal")
     robust_px = ROBUST_SHARE * miss_px
     adjust(
         model,
         refine_focal="focal" in free,
         refine_center="center" in free,
-        refine_lens=False,
+        refine_lens="lens" in free,
         robust_px=robust_px,
         iterations=steps,
         threads=threads,
@@ -322,14 +369,11 @@ def _adjust(
         return _replace_poses(candidate, T)
     groups, virtual = _group_cameras(posed), candidate.view.camera
     cameras = [model.cameras[number + 1] for number in range(int(groups.max()) + 1)]
-    factors = np.array([camera.focal_length / virtual.focal_px for camera in cameras])[groups]
-    shifts = (
-        np.array([(camera.principal_point_x, camera.principal_point_y) for camera in cameras])[groups]
-        - 0.5
-        - virtual.center_px
-    )
-    shifts *= posed.K[:, (0, 1), (0, 1)] / virtual.focal_px
-    changed = replace(change_cameras(posed, factors, shifts), T_camera_world=T)
+    factors = np.array([(camera.focal_length_x, camera.focal_length_y) for camera in cameras]) / virtual.focal_px
+    centers = np.array([(camera.principal_point_x, camera.principal_point_y) for camera in cameras])
+    shifts = (centers - 0.5 - virtual.center_px)[groups] * posed.K[:, (0, 1), (0, 1)] / virtual.focal_px
+    bends = np.array([camera.params[-1] if "lens" in free else 0.0 for camera in cameras])
+    changed = replace(change_cameras(posed, factors[groups], shifts, bends[groups]), T_camera_world=T)
     return _Candidate(changed, view_matches(changed, matches), candidate.sparse)
 
 
@@ -395,24 +439,32 @@ def _converge(start: _Candidate, matches: ImageMatches, threads: int) -> _Candid
 def _search(given: _Candidate, matches: ImageMatches, focal_factor: float, threads: int) -> tuple[_Candidate, bool]:
     """Return adjusted poses from the start that explains held-out matches best, and whether it is the given one.
 
-    The starts are the given poses, then the same with focal lengths times `focal_factor`, then those of `_list_starts`.
+    The starts are the given poses, then the same with other focal lengths (`_list_focals`), then those of
+    `_list_starts`.
     """
     best = _converge(given, matches, threads)
     has_converged = True
     if _measure_unexplained(best) < MAX_UNEXPLAINED:
         return best, has_converged
-    starts = [_list_starts(given, threads)]
-    if focal_factor != 1:
-        factors = np.full(len(given.posed.images), focal_factor)
-        scaled = _judge(change_cameras(given.posed, factors, np.zeros((len(factors), 2))), matches)
-        starts = [iter([scaled]), *starts, _list_starts(scaled, threads)]
-    for start in chain.from_iterable(starts):
+    scaled = [_judge(change_cameras(given.posed, factors), matches) for factors in _list_focals(given, focal_factor)]
+    starts = chain(scaled, *(_list_starts(start, threads) for start in (given, *scaled)))
+    for start in starts:
         tried = _converge(start, matches, threads)
         if compare_held_out(best.held, tried.held).gain > 0:
-            best, has_converged = tried, focal_factor != 1 and start is scaled
+            best, has_converged = tried, start in scaled
         if _measure_unexplained(best) < MAX_UNEXPLAINED:
             break
     return best, has_converged
+
+
+def _list_focals(given: _Candidate, focal_factor: float) -> Iterator[Array]:
+    """Yield factors (F, 2) on the given focal lengths to start with: `focal_factor`, and those of square pixels."""
+    ones = np.ones((len(given.posed.images), 2))
+    if focal_factor != 1:
+        yield focal_factor * ones
+    roots = np.sqrt(given.posed.K[:, 1, 1] / given.posed.K[:, 0, 0])
+    if np.abs(np.log(roots)).max() > MAX_SKEWED:
+        yield focal_factor * np.column_stack((roots, 1 / roots))
 
 
 def _finish(start: _Candidate, matches: ImageMatches, threads: int, free: Sequence[str] = ()) -> _Candidate:
@@ -421,14 +473,22 @@ def _finish(start: _Candidate, matches: ImageMatches, threads: int, free: Sequen
     return _judge(_adjust(start, matches, MAX_ERROR_PX, threads, free, STEPS).posed, matches)
 
 
-def change_cameras(posed: PosedImages, factors: Array, shifts_px: Array) -> PosedImages:
-    """Return the images with focal lengths multiplied by `factors` (F,), and principal points moved by `shifts_px`
-    (F, 2).
+def change_cameras(
+    posed: PosedImages, factors: Array, shifts_px: Array | float = 0.0, bends: Array | float = 0.0
+) -> PosedImages:
+    """Return the images with other cameras.
+
+    factors: (F, 2) factors on the focal lengths.
+    shifts_px: (F, 2) changes of the principal points.
+    bends: (F,) coefficients k of a lens before their own.
     """
-    K = posed.K.copy()
-    K[:, (0, 1), (0, 1)] *= factors[:, None]
+    K, distortion = posed.K.copy(), posed.distortion.astype(np.float64)
+    K[:, (0, 1), (0, 1)] *= factors
     K[:, :2, 2] += shifts_px
-    return replace(posed, K=K)
+    # (r + k r^3)(1 + k1 (r + k r^3)^2 / r^2 + ...) has k1 + k at r^3, and k2 + 3 k k1 at r^5
+    distortion[:, 1] += 3 * bends * distortion[:, 0]
+    distortion[:, 0] += bends
+    return replace(posed, K=K, distortion=distortion)
 
 
 def _find_centers(T: Array) -> Array:
@@ -543,30 +603,49 @@ def adjust_poses(
     if not np.array_equal(near.posed.K, posed.K):  # the focal length of the start counts only if matches confirm it
         near = _converge(_judge(replace(posed, T_camera_world=longer.posed.T_camera_world), matches), matches, threads)
     best = _finish(near, matches, threads)
-    focal = _measure_cameras(given, longer, ("focal",))
-    is_focal = _is_claimed(focal, CLAIM)
-    gain = compare_held_out(best.held, longer.held)
-    if is_focal and (gain.is_sure() or (_is_claimed(focal, CLEAR) and gain.gain > 0)):
-        best = longer
+    cameras = _measure_cameras(given, longer, ("focal",))
+    free, others = list[str](), list[_Candidate]()
+    if any(camera.is_claimed("focal", CLAIM) for camera in cameras):
+        if _is_confirmed(cameras, "focal", best, longer):
+            best, free = longer, ["focal"]
+        else:
+            others.append(longer)
     next(steps, None)
-    shifted = _finish(longer, matches, threads, ("focal", "center"))
-    center = _measure_cameras(given, shifted, ("focal", "center"))
-    free: tuple[str, ...] = ("focal",) if best is longer else ()
-    is_center = _is_moved(center, CLAIM)
-    gain = compare_held_out(best.held, shifted.held)
-    if is_center and (gain.is_sure() or (_is_moved(center, CLEAR) and gain.gain > 0)):
-        best, focal, free = shifted, center, ("focal", "center")
-    others = [longer] * (is_focal and not free) + [shifted] * (is_center and best is not shifted)
+    open_names = [name for name in LEVELS if name != "lens" or posed.lenses is None]
+    while open_names:
+        found = []
+        for name in open_names:
+            candidate = _adjust(longer, matches, MAX_ERROR_PX, threads, ("focal", name))
+            candidate = _judge(candidate.posed, matches)
+            measured = _measure_cameras(given, candidate, ("focal", name), FEW_POINTS)
+            cameras = [camera.take(name, other) for camera, other in zip(cameras, measured, strict=True)]
+            if any(camera.is_claimed(name, CLAIM) for camera in measured):
+                others.append(candidate)
+                if _is_confirmed(measured, name, best, candidate):
+                    gain = compare_held_out(best.held, candidate.held).gain
+                    found.append((gain, name, candidate))
+        if not found:
+            break
+        _, name, candidate = max(found, key=lambda one: one[0])
+        best = _finish(candidate, matches, threads, ("focal", name))
+        for _ in range(MORE):
+            again = _finish(best, matches, threads, ("focal", name))
+            if compare_held_out(best.held, again.held).gain < MIN_GAIN:
+                break
+            best = again
+        longer = best
+        measured, free, others = _measure_cameras(given, best, ("focal", name)), ["focal", name], []
+        cameras = [
+            camera.take("focal", other).take(name, other) for camera, other in zip(cameras, measured, strict=True)
+        ]
+        open_names.remove(name)
     for _ in steps:
         pass
     sparse = triangulate_view(best.view, MAX_ERROR_PX)
     return AdjustedPoses(
         given=posed,
         posed=best.posed,
-        cameras=tuple(
-            replace(camera, shift_px=other.shift_px, shift_deviation_px=other.shift_deviation_px)
-            for camera, other in zip(focal, center, strict=True)
-        ),
+        cameras=tuple(cameras),
         covariances=tuple(
             sorted(
                 (_widen(part, best, others) for part in measure_covariances(sparse, _group_cameras(posed), free)),
@@ -602,35 +681,36 @@ def measure_gain(before: PosedImages, after: PosedImages, matches: ImageMatches)
     return compare_held_out(_judge(before, matches).held, _judge(after, matches).held)
 
 
-def _measure_cameras(given: _Candidate, adjusted: _Candidate, free: Sequence[str]) -> list[AdjustedCamera]:
-    """Return what the adjustment makes of each camera."""
-    groups, before, after = _group_cameras(given.posed), given.posed.K, adjusted.posed.K
+def _measure_cameras(
+    given: _Candidate, adjusted: _Candidate, free: Sequence[str], count: int = 0
+) -> list[AdjustedCamera]:
+    """Return what the adjustment makes of each camera; with a `count`, the adjustment of so many points an image."""
+    groups = _group_cameras(given.posed)
     sparse = triangulate_view(adjusted.view, MAX_ERROR_PX)
-    deviations = np.full((int(groups.max()) + 1, 3), np.inf)
+    sparse = choose_points(sparse, count) if count else sparse
+    deviations = np.full((int(groups.max()) + 1, PARAMETERS), np.inf)
     for part in measure_covariances(sparse, groups, free):
         found = np.sqrt(np.diagonal(part.of_cameras, axis1=1, axis2=2))
         deviations[part.cameras] = np.fmin(deviations[part.cameras], found)
     cameras = []
-    for number in range(len(deviations)):
+    for number, (of_focal, *of_center, of_aspect, of_bend) in enumerate(deviations.tolist()):
         rows = np.flatnonzero(groups == number)
-        f, f_after = before[rows[0], 0, 0], after[rows[0], 0, 0]
-        shift_px = after[rows[0], :2, 2] - before[rows[0], :2, 2]
+        (fx, fy), (fx_after, fy_after) = (one.posed.K[rows[0], (0, 1), (0, 1)] for one in (given, adjusted))
+        shift_px = adjusted.posed.K[rows[0], :2, 2] - given.posed.K[rows[0], :2, 2]
+        bend = float(adjusted.posed.distortion[rows[0], 0] - given.posed.distortion[rows[0], 0])
+        focal_factor = float(np.sqrt(fx_after * fy_after / (fx * fy)))
+        aspect_factor = float(fy_after / fx_after * fx / fy)
+        of_shift = fx_after * np.array(of_center)
         cameras.append(
-            AdjustedCamera(rows, f_after / f, deviations[number, 0], shift_px, f_after * deviations[number, 1:])
+            AdjustedCamera(rows, focal_factor, of_focal, shift_px, of_shift, aspect_factor, of_aspect, bend, of_bend)
         )
     return cameras
 
 
-def _is_claimed(cameras: Sequence[AdjustedCamera], deviations: float) -> bool:
-    return any(
-        camera.focal_deviation < MAX_FOCAL_DEVIATION
-        and abs(np.log(camera.focal_factor)) > deviations * camera.focal_deviation
-        for camera in cameras
-    )
-
-
-def _is_moved(cameras: Sequence[AdjustedCamera], deviations: float) -> bool:
-    return any((np.abs(camera.shift_px) > deviations * camera.shift_deviation_px).any() for camera in cameras)
+def _is_confirmed(cameras: Sequence[AdjustedCamera], name: str, before: _Candidate, after: _Candidate) -> bool:
+    """Return whether held-out matches confirm a parameter that is claimed."""
+    gain = compare_held_out(before.held, after.held)
+    return gain.is_sure() or (gain.gain > 0 and any(camera.is_claimed(name, CLEAR) for camera in cameras))
 
 
 def _measure_unexplained(candidate: _Candidate) -> float:

@@ -35,6 +35,9 @@ MIN_FOCAL = 0.003
 MIN_CENTER_PX = 2.0
 """Least error of a principal point that is named, pixels of images of 640."""
 
+MIN_LENS_PX = 1.0
+"""Least shift of the middle of the longer edge by a lens that is named, pixels of images of 640."""
+
 MIN_NOISE_DEG, MIN_NOISE_SHARE = 0.03, 0.0005
 """Least scatter of rotations, degrees, and of positions, as a share of the extent, that is named."""
 
@@ -98,16 +101,16 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """A cause and what undoes it.
+    """Causes and what undoes them.
 
-    cause: the cause.
+    causes: the causes.
     undo: returns images without it.
     min_gain: least relative reduction of the cost of held-out matches.
     is_refined: whether adjusted poses are tried as well if undoing it is not surely better: where all poses are off
         too, a right change of the camera alone does not show.
     """
 
-    cause: Cause
+    causes: tuple[Cause, ...]
     undo: Callable[[PosedImages], PosedImages]
     min_gain: float = 0.01
     is_refined: bool = False
@@ -160,15 +163,15 @@ def find_causes(
     measured = Measurements(adjusted, differences, error, matches)
     for explain in _EXPLAIN:
         for explanation in explain(posed, measured):
-            without, fix = explanation.undo(posed), explanation.cause.fix
-            tried = [(without, fix)]
+            without = explanation.undo(posed)
+            tried = [(without, "")]
             if explanation.is_refined:
-                tried.append((measured.take_poses(without), f"{fix}, and take the poses of stadia refine"))
-            for after, fix in tried:
+                tried.append((measured.take_poses(without), ", and take the poses of stadia refine"))
+            for after, more in tried:
                 gain = measure_gain(posed, after, matches)
                 if gain.is_sure(explanation.min_gain):
                     posed = after
-                    causes.append(replace(explanation.cause, fix=fix, gain=gain))
+                    causes += [replace(cause, fix=cause.fix + more, gain=gain) for cause in explanation.causes]
                     break
     return Explained(tuple(causes), posed)
 
@@ -176,45 +179,79 @@ def find_causes(
 # -- cameras
 
 
-def _explain_focal(posed: PosedImages, measured: Measurements) -> Iterator[Explanation]:
-    focal, K = measured.error.focal_share, measured.adjusted.posed.K
-    if focal is None or not focal.is_above(MIN_FOCAL, SURELY_NAMED):
-        return
-    of_file = 1.0 if posed.px_of_file is None else float(np.median(posed.px_of_file[:, 0]))
-    f, f_after = (of_file * float(np.median(values[:, 0, 0])) for values in (posed.K, K))
+def _explain_cameras(posed: PosedImages, measured: Measurements) -> Iterator[Explanation]:
+    """All parameters that differ are undone at once, because they were measured together."""
+    error, after = measured.error, measured.adjusted.posed
+    of_file = np.ones(2) if posed.px_of_file is None else np.median(posed.px_of_file, axis=0)
+    px = float(np.median(posed.sizes.max(1))) / 640 * float(of_file.mean())
+    causes, entries, is_bent = list[Cause](), list[tuple[tuple[int, int], tuple[int, int]]](), False
+    focals = tuple(of_file * np.median(one.K[:, (0, 1), (0, 1)], axis=0) for one in (posed, after))
+    if error.aspect_share is not None and error.aspect_share.is_above(MIN_FOCAL, SURELY_NAMED):
+        causes.append(_describe_aspect(error.aspect_share, *focals))
+    elif error.focal_share is not None and error.focal_share.is_above(MIN_FOCAL, SURELY_NAMED):
+        causes.append(_describe_focal(error.focal_share, *(float(focal[0]) for focal in focals)))
+    if causes:
+        entries.append(((0, 1), (0, 1)))
+    lens, center = error.distortion_px, error.principal_point_px
+    if lens is not None and lens.is_above(MIN_LENS_PX * px, SURELY_NAMED):
+        causes.append(_describe_lens(lens, *(float(np.median(one.distortion[:, 0])) for one in (posed, after))))
+        is_bent = True
+    if center is not None and any(axis.is_above(MIN_CENTER_PX * px, SURELY_NAMED) for axis in center):
+        causes.append(_describe_center(*center))
+        entries.append(((0, 1), (2, 2)))
+
+    def undo(now: PosedImages) -> PosedImages:
+        K = now.K.copy()
+        for rows, columns in entries:
+            K[:, rows, columns] = after.K[:, rows, columns]
+        return replace(now, K=K, distortion=after.distortion.copy() if is_bent else now.distortion)
+
+    if causes:
+        yield Explanation(tuple(causes), undo, is_refined=True)
+
+
+def _describe_focal(focal: Measured, given_px: float, measured_px: float) -> Cause:
     longer = "long" if focal.value > 0 else "short"
-    cause = Cause(
+    return Cause(
         "focal-length",
-        f"the focal length is {abs(focal.value):.1%} too {longer} ({f:.5g} px, measured {f_after:.5g})",
-        f"multiply it by {f_after / f:.4f}",
+        f"the focal length is {abs(focal.value):.1%} too {longer} ({given_px:.5g} px, measured {measured_px:.5g})",
+        f"multiply it by {measured_px / given_px:.4f}",
         size=focal,
         unit="share",
     )
-    yield Explanation(cause, lambda now: _take_cameras(now, K, (0, 1), (0, 1)), is_refined=True)
 
 
-def _explain_center(posed: PosedImages, measured: Measurements) -> Iterator[Explanation]:
-    center, K = measured.error.principal_point_px, measured.adjusted.posed.K
-    of_file = 1.0 if posed.px_of_file is None else float(np.median(posed.px_of_file))
-    unit = float(np.median(posed.sizes.max(1))) / 640 * of_file
-    if center is None or not any(axis.is_above(MIN_CENTER_PX * unit, SURELY_NAMED) for axis in center):
-        return
-    x, y = center
-    cause = Cause(
+def _describe_aspect(aspect: Measured, given_px: Array, measured_px: Array) -> Cause:
+    (fx, fy), (fx_after, fy_after) = given_px, measured_px
+    return Cause(
+        "aspect",
+        f"fy over fx is {1 + aspect.value:.3f} times the measured ratio (fx {fx:.5g}, fy {fy:.5g} px)",
+        f"write fx {fx_after:.5g}, fy {fy_after:.5g} px",
+        size=aspect,
+        unit="share",
+    )
+
+
+def _describe_lens(lens: Measured, given: float, measured: float) -> Cause:
+    amount = "too far outward" if lens.value > 0 else "too far inward"
+    return Cause(
+        "lens",
+        f"the lens moves the edge of the images {abs(lens.value):.1f} px {amount} (k1 {given:.4g}, measured "
+        f"{measured:.4g})",
+        f"write k1 {measured:.4g}",
+        size=lens,
+        unit="px",
+    )
+
+
+def _describe_center(x: Measured, y: Measured) -> Cause:
+    return Cause(
         "principal-point",
         f"the principal point is off by ({x.value:+.1f}, {y.value:+.1f}) px",
         f"subtract ({x.value:.1f}, {y.value:.1f}) px from cx, cy",
         size=x if abs(x.value) > abs(y.value) else y,
         unit="px",
     )
-    yield Explanation(cause, lambda now: _take_cameras(now, K, (0, 1), (2, 2)), is_refined=True)
-
-
-def _take_cameras(posed: PosedImages, K: Array, rows: tuple[int, int], columns: tuple[int, int]) -> PosedImages:
-    """Return images with these entries of other camera matrices (F, 3, 3)."""
-    changed = posed.K.copy()
-    changed[:, rows, columns] = K[:, rows, columns]
-    return replace(posed, K=changed)
 
 
 # -- images
@@ -249,7 +286,7 @@ def _explain_images(posed: PosedImages, measured: Measurements) -> Iterator[Expl
                 Measured(float(shift), 0.0),
                 "images",
             )
-            yield Explanation(cause, _take_rows(part.T_adjusted[start:stop], rows))
+            yield Explanation((cause,), _take_rows(part.T_adjusted[start:stop], rows))
         left = part.is_wrong & ~shifted
         for cycle in _find_cycles(part, left):
             rows = part.rows[cycle]
@@ -257,7 +294,7 @@ def _explain_images(posed: PosedImages, measured: Measurements) -> Iterator[Expl
             wrong = tuple(names[row] for row in rows)
             what = f"{wrong[0]} and {wrong[1]} are exchanged" if len(wrong) == 2 else f"{', '.join(wrong)} are permuted"
             cause = Cause("swapped-images", what, "exchange their poses", wrong)
-            yield Explanation(cause, _take_rows(posed.T_camera_world[np.roll(rows, 1)], rows))
+            yield Explanation((cause,), _take_rows(posed.T_camera_world[np.roll(rows, 1)], rows))
         if left.any():
             rows = part.rows[left]
             degrees, share = float(np.median(part.degrees[left])), float(np.median(part.shares[left]))
@@ -273,7 +310,7 @@ def _explain_images(posed: PosedImages, measured: Measurements) -> Iterator[Expl
                     else (Measured(degrees, 0.0), "degrees")
                 ),
             )
-            yield Explanation(cause, _take_rows(part.T_adjusted[left], rows))
+            yield Explanation((cause,), _take_rows(part.T_adjusted[left], rows))
 
 
 def _measure_distances(T: Array, T_other: Array, extent: float) -> Array:
@@ -376,7 +413,7 @@ def _explain_drift(posed: PosedImages, measured: Measurements) -> Iterator[Expla
         R = now.T_camera_world[part.rows, :3, :3] @ so3_exp(-line)
         return _place(now, part.rows, R, find_centers(now.T_camera_world[part.rows]))
 
-    yield Explanation(cause, undo)
+    yield Explanation((cause,), undo)
 
 
 def _place(posed: PosedImages, rows: NDArray[np.intp], R: Array, centers: Array) -> PosedImages:
@@ -399,7 +436,7 @@ def _explain_positions(posed: PosedImages, measured: Measurements) -> Iterator[E
     }[name]
     cause = Cause(name, what, "undo it in the positions", size=size, unit="degrees" if name == "bent-path" else "share")
     yield Explanation(
-        cause, lambda now: _place(now, part.rows, now.T_camera_world[part.rows, :3, :3], centers), is_refined=True
+        (cause,), lambda now: _place(now, part.rows, now.T_camera_world[part.rows, :3, :3], centers), is_refined=True
     )
 
 
@@ -525,8 +562,8 @@ def _explain_noise(posed: PosedImages, measured: Measurements) -> Iterator[Expla
         kind = "rotations" if name == "rotation-noise" else "positions"
         amount = f"{size.value:.2g} degrees" if unit == "degrees" else f"{size.value:.2g} of the extent"
         cause = Cause(name, f"the {kind} of single images are off by {amount}", "stadia refine", size=size, unit=unit)
-        yield Explanation(cause, measured.take_poses, MIN_GAIN if name == noisy[0][0] else -1.0)
+        yield Explanation((cause,), measured.take_poses, MIN_GAIN if name == noisy[0][0] else -1.0)
 
 
-_EXPLAIN = (_explain_focal, _explain_center, _explain_images, _explain_drift, _explain_positions, _explain_noise)
+_EXPLAIN = (_explain_cameras, _explain_images, _explain_drift, _explain_positions, _explain_noise)
 """Explanations in the order in which they are tried, each on the images without the causes named before."""

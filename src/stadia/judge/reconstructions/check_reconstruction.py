@@ -332,18 +332,19 @@ def replace_posed(reconstruction: Reconstruction, before: PosedImages, after: Po
     if after.how == "time":
         changed = replace(reconstruction.rows(rows), times_s=after.times_s, times_ns=None)
         rows = np.arange(len(rows))
-    T, K = changed.T_camera_world.copy(), changed.K.copy()
+    T, K, distortion = changed.T_camera_world.copy(), changed.K.copy(), changed.distortion.copy()
     T[rows] = after.T_camera_world
     sizes = np.where(changed.sizes[rows] > 0, changed.sizes[rows], after.sizes)
     scale = (sizes / after.sizes).astype(np.float64)
     for row, at in enumerate(rows):
-        if (before.K[row] == after.K[row]).all():
+        if (before.K[row] == after.K[row]).all() and (before.distortion[row] == after.distortion[row]).all():
             continue
         own = np.isclose(changed.K, changed.K[at], equal_nan=True).all((1, 2))
+        distortion[own] = after.distortion[row]
         factors = after.K[row, (0, 1), (0, 1)] / before.K[row, (0, 1), (0, 1)]
         K[own, 0, 0], K[own, 1, 1] = changed.K[at, 0, 0] * factors[0], changed.K[at, 1, 1] * factors[1]
         K[own, :2, 2] = changed.K[at, :2, 2] + (after.K[row, :2, 2] - before.K[row, :2, 2]) * scale[row]
-    return replace(changed, T_camera_world=T, K=K)
+    return replace(changed, T_camera_world=T, K=K, distortion=distortion)
 
 
 def _measure_agreement(view: VirtualView, sparse: SparseMap, of_feature: NDArray[np.intp]) -> MatchAgreement:
