@@ -788,6 +788,9 @@ def test_a_video_at_both_widths(open_tab: Callable[..., Page], tmp_path: Path) -
     tab = open_tab()
     make_video(tmp_path / "drive.mp4")
     tab.page.set_input_files("#file", str(tmp_path / "drive.mp4"))
+    tab.page.wait_for_selector("#preview-cloud[data-drawn]")  # before the path is found
+    assert re.match(r"Step \d of 3: .* so far", tab.text("#video-status"))
+    assert tab.find_faults_of_access() == []
     tab.wait_for_video()
     with tab.page.expect_download() as started:
         tab.page.click("#video-share")

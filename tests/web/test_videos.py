@@ -18,6 +18,8 @@ from stadia.cli.output import Stage
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.web import video as videos
 from stadia.web import video_routes
+from stadia.web.progress import PLAN, estimate_left_s, estimate_share
+from stadia.web.video import VideoJob
 
 FAILING = (sys.executable, "-S", "-c", "raise SystemExit('stadia: frames: found no map')")
 """A command in place of stadia's that fails at once."""
@@ -98,6 +100,18 @@ def test_a_video_becomes_depth_and_path(
     wait_for(browser, browser.post("/api/videos", content=data).json()["video"])
     assert browser.client.get(base).json()["state"] == "done", "a video of another tab stays"
     assert len(list(app.state.shared.folder.iterdir())) == 2
+
+
+def test_the_share_of_the_work_grows_from_0_to_1() -> None:
+    """Through all states and loops, and tries of a map whose number is unknown."""
+    tries = [("mapping", f"mapping, a try with {number} degrees", number) for number in range(12)]
+    steps = [("decoding", "", 0), ("mapping", "reading", 0), ("mapping", "matching", 0), *tries]
+    steps += [("mapping", "judging", 0), ("predicting", "", 0)]
+    shares = [estimate_share(PLAN, *step[:2], part, step[2]) for step in steps for part in (0.0, 0.4, 1.0)]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 1)
+    assert estimate_left_s(0.01, 100) is None
+    assert VideoJob(Path("/job")).describe()["left_s"] is None
 
 
 @pytest.mark.parametrize("done", [0, 7])

@@ -378,6 +378,7 @@ def judge_drop(drop: Drop, words: list[str], store: Callable[[Drop], None]) -> N
     """Run the command that judges a result, and store the verdict; the drop stays, so that a file can be added."""
     job = drop.job
     with ending(job):
+        job.started = time.monotonic()
         job.go_on("checking")
         shutil.rmtree(drop.corrected, ignore_errors=True)  # of an earlier verdict
         why = run_command(job, [*words, "--force"])

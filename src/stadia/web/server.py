@@ -56,6 +56,7 @@ ROUTES = (
     ("POST", "/api/videos", "stadia.web.video_routes:add_video"),
     ("GET", "/api/videos/{key}", "stadia.web.video_routes:show_video"),
     ("GET", "/api/videos/{key}/preview.jpg", "stadia.web.video_routes:preview"),
+    ("GET", "/api/videos/{key}/preview.bin", "stadia.web.video_routes:show_preview_cloud"),
     ("POST", "/api/videos/{key}/second", "stadia.web.video_routes:add_second"),
     ("POST", "/api/videos/{key}/cancel", "stadia.web.video_routes:cancel"),
     ("POST", "/api/videos/{key}/skip", "stadia.web.video_routes:skip_map"),

@@ -46,6 +46,7 @@ from stadia.web.photo import (
     describe_trust,
     fov_deg_from_focal,
 )
+from stadia.web.progress import PLAN, estimate_left_s, estimate_share
 from stadia.web.trainings import STADIA, name_camera, read_last_line
 
 log = logging.getLogger(__name__)
@@ -103,9 +104,13 @@ class VideoJob:
     what: what is counted, in the words of the process that counts; "" for frames.
     done, total: number of finished items, and of all items, of what is counted since `began`.
     began: when counting began, on the clock `time.monotonic`, seconds.
-    started: when the job was created, on the same clock.
+    started: when the work began, on the same clock.
+    plan: the states of this work, in order.
+    share: share of the whole work that is done, which never becomes smaller.
+    repetition: how often it counted the same before.
     error: one line of text; "" without an error.
     preview: depth of the first frame in colors, as JPEG; empty before it is predicted.
+    preview_cloud: points of the first frame as float32 (N, 3), then colors uint8 (N, 3); empty without depth.
     process: the process that maps or adapts; None if none runs.
     skips_map: whether the user skipped the map.
     mapped: camera, rate and number of its frames once they are mapped; else None.
@@ -125,8 +130,12 @@ class VideoJob:
     total: int = 0
     began: float = 0.0
     started: float = field(default_factory=time.monotonic)
+    plan: Sequence[str] = PLAN
+    share: float = 0.0
+    repetition: int = 0
     error: str = ""
     preview: bytes = b""
+    preview_cloud: bytes = b""
     process: subprocess.Popen[bytes] | None = None
     skips_map: bool = False
     mapped: "MappedFrames | None" = None
@@ -176,7 +185,12 @@ class VideoJob:
 
     def count_from(self, what: str, total: int) -> None:
         """Begin to count `total` items of `what`; 0 if their number is unknown."""
+        self.repetition = self.repetition + 1 if what.partition(",")[0] == self.what.partition(",")[0] else 0
         self.what, self.done, self.total, self.began = what, 0, total, time.monotonic()
+
+    def start_over(self, plan: Sequence[str]) -> None:
+        """Begin further work with these states."""
+        self.started, self.plan, self.share = time.monotonic(), plan, 0.0
 
     def skip_map(self) -> None:
         """End the process that maps; the path then uses predicted depth."""
@@ -196,10 +210,14 @@ class VideoJob:
 
     def describe(self) -> dict[str, Any]:
         """Return the progress of the job, and its result once it is done, as JSON."""
-        elapsed_s = time.monotonic() - self.began if self.total else 0.0
-        counted = {"what": self.what, "done": self.done, "total": self.total, "elapsed_s": elapsed_s}
-        progress = {"state": self.state, **counted, "age_s": time.monotonic() - self.started}
-        shown = {"error": self.error, "has_preview": bool(self.preview), "other": self.other, "name": self.name}
+        part, age_s = self.done / self.total if self.total else 0.0, time.monotonic() - self.started
+        self.share = max(self.share, estimate_share(self.plan, self.state, self.what, part, self.repetition))
+        counted = {"what": self.what, "done": self.done, "total": self.total, "share": self.share}
+        step = self.plan.index(self.state) + 1 if self.state in self.plan else 0
+        progress = {"state": self.state, **counted, "step": step, "steps": len(self.plan)}
+        progress |= {"age_s": age_s, "left_s": estimate_left_s(self.share, age_s)}
+        has_preview = {"has_preview": bool(self.preview), "has_preview_cloud": bool(self.preview_cloud)}
+        shown = {"error": self.error, **has_preview, "other": self.other, "name": self.name}
         return {**progress, **shown, **self.about}
 
 
@@ -247,6 +265,7 @@ def run_command(job: VideoJob, words: Sequence[str], seconds: float = 0.0) -> st
 
     Raises CancelledError if the job is cancelled.
     """
+    job.repetition = 0
     env = {**os.environ, "STADIA_CACHE": str(job.folder / "cache"), "STADIA_PROGRESS_S": "0.5"}
     null = subprocess.DEVNULL
     job.count_from("", round(seconds))

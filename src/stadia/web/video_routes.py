@@ -1,7 +1,6 @@
 """Request handlers for videos: upload, progress, frames, points, files, cancel."""
 
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,8 +27,9 @@ from stadia.web.decoding import DecodedPhoto, DecodedVideo, decode_video
 from stadia.web.forms import UPLOAD, parse_form, parse_query_json, read_json_body, read_query, receive_upload, send_page
 from stadia.web.guards import require_session
 from stadia.web.measuring import MeasuredForm, MeasureForm
-from stadia.web.photo import PredictForm, choose_camera, color_prediction, predict_decoded
+from stadia.web.photo import PredictForm, choose_camera, color_prediction, make_cloud, predict_decoded
 from stadia.web.photo_routes import send_values
+from stadia.web.progress import PLAN
 from stadia.web.sessions import find_kept
 from stadia.web.trainings import check_free_memory
 from stadia.web.video import (
@@ -55,6 +55,9 @@ from stadia.web.video import (
 )
 
 MAX_SHOWN_POINTS = 300_000
+
+MAX_PREVIEW_POINTS = 100_000
+"""Most points of the first frame, which the page shows while the others are worked on."""
 
 MAX_NAME = 80
 """Most characters of a file's name that are kept."""
@@ -198,6 +201,7 @@ async def add_second(request: Request) -> Response:
 def predict_second(state: AppState, job: VideoJob, form: SecondForm) -> None:
     """Predict a video whose frames are mapped, by another network, which may be adapted to it first."""
     with ending(job):
+        job.start_over(PLAN[2:] if form.minutes is None else ("adapting", *PLAN[2:]))
         network, name = state.shelf.find(form.network), ""
         if form.minutes is not None:
             run = adapt_frames(job, state.shelf.names[form.network], form.minutes, state.runs)
@@ -230,7 +234,8 @@ def work_again(state: AppState, job: VideoJob, form: PredictForm) -> None:
     before = job.mapped, job.network, job.known
     with ending(job):
         assert job.mapped is not None
-        job.started = time.monotonic()
+        is_mapped_again = form.fov_deg is not None and form.fov_deg != job.mapped.camera.fov_deg and not job.skips_map
+        job.start_over(PLAN[1:] if is_mapped_again else PLAN[2:])
         network = state.shelf.find(form.network)
         if form.fov_deg is not None and form.fov_deg != job.mapped.camera.fov_deg:
             camera, path_text = choose_camera(form.fov_deg, None, (), 1, 1), job.mapped.path_text
@@ -248,6 +253,9 @@ def show_preview(state: AppState, job: VideoJob, image: NDArray[np.uint8], form:
     decoded = DecodedPhoto(image, image.shape[:2], None)
     prediction = predict_decoded(state.shelf, decoded, PredictForm(network=form.network, fov_deg=form.fov_deg))
     job.preview = cv2.imencode(".jpg", color_prediction(prediction)[..., ::-1])[1].tobytes()
+    if not prediction.depth_scale.is_affine:
+        points, colors = make_cloud(prediction, MAX_PREVIEW_POINTS)
+        job.preview_cloud = points.astype("<f4").tobytes() + colors.tobytes()
 
 
 async def show_video(request: Request) -> Response:
@@ -258,6 +266,11 @@ async def show_video(request: Request) -> Response:
 async def preview(request: Request) -> Response:
     """Reply with the depth of the first frame in colors, as JPEG."""
     return Response(_find(request).preview, media_type="image/jpeg")
+
+
+async def show_preview_cloud(request: Request) -> Response:
+    """Reply with the points of the first frame, float32 (N, 3), followed by colors uint8 (N, 3)."""
+    return Response(_find(request).preview_cloud, media_type="application/octet-stream")
 
 
 async def cancel(request: Request) -> Response:

@@ -120,6 +120,12 @@ export function showBar(id, ticks, { colors, labels }) {
   }));
 }
 
+// Seconds in words: "8 s", "1 min 20 s".
+export function describeSeconds(seconds) {
+  const whole = Math.round(seconds), minutes = Math.floor(whole / 60);
+  return minutes ? `${minutes} min${whole % 60 ? ` ${whole % 60} s` : ""}` : `${whole} s`;
+}
+
 export const POINT_BYTES = 15;
 
 // Bytes of a cloud: positions float32 (3 N), then colors uint8 (3 N).

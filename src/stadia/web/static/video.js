@@ -1,6 +1,6 @@
 // The page of a video: upload, preview, progress, a timeline of frames and depth, path and points; its address is #video/KEY.
 
-import { byId, get, listFiles, listVerdict, localize, make, post, readNumber, showError, showVerdict, splitCloud, upload } from "./api.js";
+import { byId, describeSeconds, get, listFiles, listVerdict, localize, make, post, readNumber, showError, showVerdict, splitCloud, upload } from "./api.js";
 import { copyPart, startScale, startStage } from "./stage.js";
 
 const POLL_MS = 400, READ_MS = 150, PATH_COLOR = [240, 228, 66], NOW_COLOR = [255, 110, 64], CAMERAS = 12;
@@ -106,18 +106,21 @@ export function startVideo(session) {
     }
   }
 
-  function describeTime(job) {
-    if (!job.done || !job.elapsed_s || job.done >= job.total) return "";
-    const left = Math.ceil((job.elapsed_s / job.done) * (job.total - job.done));
-    return left > 90 ? `, about ${Math.round(left / 60)} minutes left` : `, about ${left} s left`;
+  // The step of the whole work, how long it has taken, and how long it will take: a text that changes each second.
+  function describeState(job) {
+    if (job.state === "done") return "";
+    const texts = { waiting: "Another video is worked on first", decoding: "reading frames", mapping: "finding the path of the camera", adapting: "training the network on this video", predicting: job.total && job.done >= job.total ? "writing video, points and path" : "predicting depth" };
+    const counted = job.total > 1 && job.done < job.total ? `${job.what || "frame"} ${job.done} of ${job.total}` : job.what, text = texts[job.state] ?? job.state;
+    const left = job.left_s === null ? "" : `, about ${describeSeconds(job.left_s > 20 ? Math.ceil(job.left_s / 10) * 10 : job.left_s)} left`;
+    return `${job.step ? `Step ${job.step} of ${job.steps}: ` : ""}${text}${counted && job.state !== "adapting" ? ` (${counted})` : ""}. ${describeSeconds(job.age_s)} so far${left}.`;
   }
 
-  // What is done now, and for how long: a text that changes each second.
-  function describeState(job) {
-    const counted = job.total ? `: ${job.what}, ${job.done} of ${job.total}${describeTime(job)}` : job.what ? `: ${job.what}` : "";
-    const predicting = !job.total ? "Starting to predict depth" : job.done < job.total ? `Depth of frame ${job.done + 1} of ${job.total}${describeTime(job)}` : "Depth is predicted; writing video, points and path";
-    const texts = { waiting: "Another video is being predicted first", decoding: "Reading frames", mapping: `Finding the path of the camera${counted}`, adapting: `Training the network on this video${describeTime(job)}`, predicting };
-    return job.state === "done" ? "" : `${texts[job.state] ?? job.state} (${Math.round(job.age_s)} s so far)`;
+  // The first frame in 3D, until the whole scene is there.
+  async function showPreviewCloud(base) {
+    const [{ CloudView }, reply] = await Promise.all([import("/shared/points.js"), get(`${base}/preview.bin`)]), [points, colors] = splitCloud(await reply.arrayBuffer());
+    if (byId("video-preview").hidden) return;
+    byId("preview-pane").hidden = false;
+    new CloudView(byId("preview-cloud"), () => {}, () => {}).show(points, colors, "", {});
   }
 
   async function poll() {
@@ -130,13 +133,14 @@ export function startVideo(session) {
       bar.hidden = job.state === "done";
       byId("video-cancel").hidden = job.state === "done" || Boolean(job.frames); // one that was predicted stays
       byId("video-skip").hidden = job.state !== "mapping";
-      if (job.total) Object.assign(bar, { max: job.total, value: job.done });
-      else bar.removeAttribute("value");
+      Object.assign(bar, { max: 1, value: job.share });
       byId("video-status").textContent = describeState(job);
       if (job.has_preview && job.state !== "done" && byId("video-preview").hidden) {
         byId("video-preview").hidden = false;
         byId("preview-image").src = `${base}/image/0.jpg`;
         byId("preview-depth").src = `${base}/preview.jpg`;
+        byId("preview-pane").hidden = true;
+        if (job.has_preview_cloud) showPreviewCloud(base).catch(() => {});
       }
       if (job.state === "done") {
         showResult(job);
