@@ -208,6 +208,16 @@ def test_images_that_do_not_expand_leave_the_direction_of_motion_open():
 
 
 @pytest.mark.slow
+def test_one_keyframe_that_is_moved_is_the_wrong_one_and_the_others_stay_right():
+    sparse, pairs = make_world(noise_px=0.3)
+    T = sparse.T_camera_world.copy()
+    T[7, 0, 3] += 1.5
+    error = judge(replace(sparse, T_camera_world=T), pairs).evidence.error
+    assert [image.index for image in error.wrong_images] == [7]
+    assert error.position_share.value < 0.005
+
+
+@pytest.mark.slow
 def test_a_camera_that_drives_forward_and_back_in_turns_is_refused():
     sparse, pairs = make_world(30, noise_px=0.3)
     T = sparse.T_camera_world.copy()

@@ -21,7 +21,14 @@ from stadia.sfm.map_evidence import (
 )
 from stadia.sfm.match_triangulation import PosedImages
 from stadia.sfm.pair_matching import FramePair
-from stadia.sfm.pose_error import find_differences, measure_error
+from stadia.sfm.pose_error import (
+    MIN_GAIN_OF_WRONG,
+    MIN_PARTNERS,
+    PoseDifference,
+    find_differences,
+    measure_error,
+    open_images,
+)
 from stadia.sfm.pose_refinement import AdjustedPoses, adjust_poses
 from stadia.sfm.sparse_map import Array, SparseMap
 
@@ -48,6 +55,19 @@ def adjust_map_poses(sparse: SparseMap, pairs: Sequence[FramePair], *, threads: 
     names = tuple(f"{index:06d}" for index in range(every))
     still = remove_row_motion(sparse, select_pairs(sparse, pairs))
     return adjust_poses(posed, ImageMatches(names, np.tile(size, (every, 1)), still), threads=threads)
+
+
+def confirm_wrong_images(adjusted: AdjustedPoses) -> list[PoseDifference]:
+    """Return how a map differs from its adjusted poses, with those wrong images that held-out matches confirm.
+
+    adjusted: the poses of the map before and after.
+    """
+    differences, confirmed = find_differences(adjusted), list[int]()
+    for row in (row for part in differences for row in part.rows[part.is_wrong].tolist()):
+        partners = int((adjusted.ends == row).any(1).sum())
+        if partners >= MIN_PARTNERS and adjusted.compare_images(row).is_sure(MIN_GAIN_OF_WRONG):
+            confirmed.append(int(adjusted.given.images[row]))
+    return open_images(differences, adjusted.given.images, confirmed)
 
 
 def remove_row_motion(sparse: SparseMap, pairs: Sequence[FramePair]) -> list[FramePair]:
@@ -106,7 +126,7 @@ def measure_evidence(
     is_flat = planar > MAP_CAMERA_LIMITS["planar"].doubtful
     names = [f"{index:06d}" for index in range(int(sparse.frames.max()) + 1)]
     return MapEvidence(
-        error=measure_error(adjusted, find_differences(adjusted), names),
+        error=measure_error(adjusted, confirm_wrong_images(adjusted), names),
         unexplained=adjusted.unexplained if adjusted.gain.count else math.nan,
         held_out_px=adjusted.gain.before_px,
         placed=float(placed.mean()),
