@@ -29,7 +29,7 @@ from stadia.io.records.camera_keys import (
 from stadia.io.records.colmap import convert_lens, count_focals
 from stadia.io.records.formats import EQUIDISTANT, FIRST_PIXEL, FOV, MODELS, RADTAN
 from stadia.io.records.json_scenes import parse_transforms_camera
-from stadia.io.records.kitti_calibration import KittiCalibration
+from stadia.io.records.kitti_calibration import KittiCalibration, name_projections
 from stadia.io.yaml_files import parse_yaml
 
 Array = NDArray[np.float64]
@@ -121,7 +121,7 @@ def _read_cameras(path: Path) -> list[CalibratedCamera]:
         return _read_opencv(path, _parse_videre(text))
     if _COLMAP_LINE.search(text):
         return list(_read_colmap(path, text))
-    if re.search(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
+    if re.search(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE) or name_projections(text):
         return _read_kitti(path, text)
     if not is_json:
         if named := read_text_camera(path, text):
@@ -375,7 +375,7 @@ def _read_dotted(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamer
 def _read_kitti(path: Path, text: str) -> list[CalibratedCamera]:
     calibration = KittiCalibration(path)
     cameras = []
-    for name in re.findall(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
+    for name in re.findall(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE) or name_projections(text):
         K, T = calibration.projection(name)
         size_name = name.replace("P_rect", "S_rect")
         row = re.search(rf"^{size_name}: *(\S+) +(\S+) *$", text, re.MULTILINE) if size_name != name else None

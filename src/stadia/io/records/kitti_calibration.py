@@ -13,8 +13,24 @@ from stadia.io.number_rows import parse_numbers
 Array = NDArray[np.float64]
 
 
+def name_projections(text: str) -> dict[str, str]:
+    """Return the lines of a text that consists of projection matrices alone, by KITTI's names P0, P1, ...; else none.
+
+    Examples:
+        >>> name_projections("700 0 600 0 0 700 180 0 0 0 1 0")
+        {'P0': '700 0 600 0 0 700 180 0 0 0 1 0'}
+        >>> name_projections("1 0 0 5 0 1 0 2 0 0 1 0")  # a pose
+        {}
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    rows = [parse_numbers(line.split()) for line in lines]
+    if any(len(row) != 12 or tuple(row[8:11]) != (0, 0, 1) or row[0] <= 1 for row in rows):
+        return {}
+    return {f"P{number}": line for number, line in enumerate(lines)}
+
+
 class KittiCalibration:
-    """A calibration file of KITTI with lines `NAME: numbers`.
+    """A calibration file of KITTI with lines `NAME: numbers`, or with its projection matrices alone.
 
     path: the file.
     """
@@ -24,6 +40,7 @@ class KittiCalibration:
         lines = read_text(path, expected="KITTI's calibration", fix="copy it next to the images").splitlines()
         parts = (line.partition(":") for line in lines)
         self._lines = {name.strip(): values for name, colon, values in parts if colon}
+        self._lines = self._lines or name_projections("\n".join(lines))
 
     def __contains__(self, name: str) -> bool:
         return name in self._lines

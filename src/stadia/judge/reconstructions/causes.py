@@ -45,7 +45,7 @@ SURELY_NAMED = 3.0
 """A size is named if it is this many standard deviations above its least value."""
 
 MIN_GAIN = 0.05
-"""Least relative reduction of the cost of held-out matches by new poses of all images."""
+"""Least relative reduction of the cost of held-out matches by new cameras, or by new poses of all images."""
 
 LIKE_ANOTHER = 0.35
 """A pose belongs to another image if its distance from this image's pose is at most this share of the distance from its
@@ -207,7 +207,7 @@ def _explain_cameras(posed: PosedImages, measured: Measurements) -> Iterator[Exp
         return replace(now, K=K, distortion=after.distortion.copy() if is_bent else now.distortion)
 
     if causes:
-        yield Explanation(tuple(causes), undo, is_refined=True)
+        yield Explanation(tuple(causes), undo, MIN_GAIN, is_refined=True)
 
 
 def _describe_focal(focal: Measured, given_px: float, measured_px: float) -> Cause:

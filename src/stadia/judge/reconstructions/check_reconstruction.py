@@ -43,6 +43,12 @@ from stadia.sfm.pose_error import PoseDifference, find_centers, find_differences
 from stadia.sfm.pose_refinement import AdjustedPoses, adjust_poses
 from stadia.sfm.sparse_map import SparseMap
 
+COARSEST = "navigation"
+"""The purpose with the widest limits."""
+
+SCATTER = ("rotation-noise", "position-noise")
+"""Causes that are no fault of all images, but the accuracy of single poses."""
+
 MIN_SEEN = 15
 """Fewest matches of an image with others that judge it."""
 
@@ -118,12 +124,19 @@ class ReconstructionVerdict:
 
     @property
     def grade(self) -> Verdict:
-        """Return the grade: of the purposes, of the depth maps, and at best doubtful if a cause is named."""
-        grades = [grade_purposes(self.purposes, are_asked=self.are_asked)]
-        if self.search.found is not None:
-            grades = [Verdict.UNUSABLE]
-        elif self.causes and not self.are_asked:
-            grades.append(Verdict.DOUBTFUL)
+        """Return the grade of the purposes and of the depth maps.
+
+        If the user asked for no purpose, a result is doubtful if some images have poses of others, if it has a fault
+        and a purpose does not hold, or if it is not good for COARSEST. Scatter of single poses is no fault: the
+        purposes say what it allows.
+        """
+        grade = grade_purposes(self.purposes, are_asked=self.are_asked)
+        if not self.are_asked and grade in (Verdict.USABLE, Verdict.DOUBTFUL):
+            holds = {verdict.purpose.name: verdict.holds for verdict in self.purposes}
+            faults = [cause for cause in self.causes if cause.name not in SCATTER]
+            is_doubtful = holds[COARSEST] is False or any(cause.images or not all(holds.values()) for cause in faults)
+            grade = Verdict.DOUBTFUL if is_doubtful else Verdict.USABLE
+        grades = [grade if self.search.found is None else Verdict.UNUSABLE]
         if self.depth is not None:
             grades.append(self.depth.verdict)
         return find_worst(grades)
