@@ -263,7 +263,7 @@ def test_centers_are_the_positions() -> None:
     ("change", "found"),
     [
         (lambda r: replace(r, K=-r.K), "a focal length"),
-        (lambda r: replace(r, T_camera_world=r.T_camera_world * 1e160), "positions up to"),
+        (lambda r: replace(r, T_camera_world=r.T_camera_world * 1e160), "rotations with numbers up to"),
         (lambda r: replace(r, T_camera_world=np.tile(r.T_camera_world[:1], (COUNT, 1, 1))), "one position"),
     ],
 )
