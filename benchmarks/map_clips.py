@@ -6,7 +6,7 @@ CLIPS.csv has the columns `id`, `file` (relative to the CSV), `is_mappable` ("ye
 are left out), `camera_determined` ("yes" or "no") and `split` ("choose" for clips by which thresholds are chosen,
 "judge" and "unseen20" for the others). A path is judged right if it is usable for a clip that can be mapped, and
 unusable or refused for one that cannot. A camera is judged right if it is usable where the motion determines it, and
-doubtful elsewhere. Finished clips are in FOLDER, and are not mapped again.
+doubtful elsewhere. Finished clips are in FOLDER with all measurements, and are not mapped again.
 
 benchmarks/clips.csv lists public clips with source, licence and answers; fetch them, and add the column `file`.
 """
@@ -30,7 +30,7 @@ REFUSED = "refused"
 
 
 def judge_clip(name: str, source: Path, out: Path) -> dict[str, Any]:
-    """Return the grades of a clip's path and camera, the fields that decided, and the seconds; kept in `out`."""
+    """Return the verdict on a clip's path and camera, all measurements, and the seconds; kept in `out`."""
     kept = out / f"{name}.json"
     if kept.is_file():
         return json.loads(kept.read_text())
@@ -39,10 +39,9 @@ def judge_clip(name: str, source: Path, out: Path) -> dict[str, Any]:
     try:
         verdict = map_video(source, out=out / f"{name}.map").found.verdict
         assert verdict is not None
-        by = {reason.field: round(reason.value, 3) for reason in verdict.reasons}
-        found |= {"path": verdict.path, "camera": verdict.camera, "by": by}
+        found |= verdict.to_json()
     except StadiaError as error:
-        found |= {"path": REFUSED, "camera": REFUSED, "by": error.found}
+        found |= {"path": REFUSED, "camera": REFUSED, "reasons": error.found}
     found["seconds"] = round(time.monotonic() - start)
     kept.write_text(json.dumps(found))
     return found
@@ -76,7 +75,8 @@ def main() -> None:
         sides = compare(found, is_mappable=truth["is_mappable"], is_determined=truth["camera_determined"])
         for side, outcome in sides.items():
             counts[side][outcome] += 1
-        print(json.dumps({**found, **truth, "judged": sides}), flush=True)
+        shown = {key: found.get(key) for key in ("clip", "path", "camera", "good_for", "reasons")}
+        print(json.dumps({**shown, **truth, "judged": sides}), flush=True)
     print(json.dumps({side: dict(count) for side, count in counts.items()}))
 
 

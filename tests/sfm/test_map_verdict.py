@@ -341,6 +341,8 @@ def test_frames_of_other_parts_cover_the_video_too():
         ({"planar": 0.99, "view_turn_deg": 9.0, "has_camera": True}, "usable"),
         ({"is_camera_determined": False}, "doubtful"),
         ({"is_camera_determined": False, "has_camera": True}, "usable"),
+        ({"error": replace(ERROR, focal_share=Measured(-0.06, 0.005)), "has_camera": True}, "doubtful"),
+        ({"error": replace(ERROR, focal_share=Measured(-0.06, 0.02))}, "usable"),
     ],
 )
 def test_an_open_camera_leaves_the_path_right(changes, camera):

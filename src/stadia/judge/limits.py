@@ -141,8 +141,14 @@ MAP_CAMERA_LIMITS = _make_table(
         "a plane that is seen from several sides shows the camera",
         "Triggs, Autocalibration from planar scenes, ECCV 1998",
     ),
+    Limit(
+        "focal_error",
+        above(doubtful=0.04),
+        "held-out matches show another focal length",
+        "the largest deviation of a focal length that a map claims",
+    ),
 )
-"""Limits of the camera of a map, if the user did not give it. A camera beyond both is doubtful."""
+"""Limits of the camera of a map. One that the user did not give is doubtful beyond `planar` and `view_turn_deg`."""
 
 PANORAMA_LIMITS = _make_table(
     Limit("within", below(doubtful=0.8, unusable=0.5), "held-out matches contradict the map", _CHOSEN),

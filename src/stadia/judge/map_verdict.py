@@ -54,6 +54,12 @@ class MapEvidence:
     road_drift: float = 1.0
     is_camera_determined: bool = True
 
+    @property
+    def focal_error(self) -> float:
+        """Return the share by which the focal length is surely off: the error less two deviations, at least 0."""
+        focal = self.error.focal_share
+        return 0.0 if focal is None else max(abs(focal.value) - 2 * focal.deviation, 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class MapReason:
@@ -82,7 +88,7 @@ class MapVerdict:
 
     path: grade of poses and points.
     camera: grade of focal length and distortion: usable if the user gave them, or the images determine them and the
-        path is not unusable; else doubtful.
+        path is not unusable, and held-out matches show no other focal length; else doubtful.
     purposes: what the path is good for.
     reasons: what keeps them from being usable, the most serious first; empty if both are.
     evidence: all measurements.
@@ -135,7 +141,7 @@ def judge_map(evidence: MapEvidence) -> MapVerdict:
     purposes = tuple(judge_purpose(purpose, evidence.error) for purpose in PURPOSES.values())
     faults = [*_list_faults(evidence), *_judge_error(evidence, purposes)]
     is_wrong = any(fault.grade is Verdict.UNUSABLE for fault in faults)
-    of_camera = [] if evidence.has_camera else list(_list_camera_faults(evidence, is_path_wrong=is_wrong))
+    of_camera = list(_list_camera_faults(evidence, is_path_wrong=is_wrong))
     ordered = sorted([*of_camera, *faults], key=lambda reason: -reason.grade.rank)
     path, camera = (find_worst(reason.grade for reason in ordered if reason.of == of) for of in (PATH, CAMERA))
     return MapVerdict(path, camera, purposes, tuple(ordered), evidence)
@@ -168,8 +174,13 @@ def _judge_error(evidence: MapEvidence, purposes: tuple[PurposeVerdict, ...]) ->
 
 
 def _list_camera_faults(evidence: MapEvidence, *, is_path_wrong: bool) -> Iterator[MapReason]:
-    """Yield what speaks against the camera of a map, if the user did not give it."""
-    planar, view_turn = MAP_CAMERA_LIMITS["planar"], MAP_CAMERA_LIMITS["view_turn_deg"]
+    """Yield what speaks against the camera of a map; of a given one, only another focal length."""
+    planar, view_turn, focal = (MAP_CAMERA_LIMITS[name] for name in ("planar", "view_turn_deg", "focal_error"))
+    if evidence.error.focal_share is not None and focal.judge(evidence.focal_error) is not Verdict.USABLE:
+        share = evidence.error.focal_share.value
+        yield MapReason("focal_error", share, focal.doubtful, Verdict.DOUBTFUL, CAMERA)
+    if evidence.has_camera:
+        return
     is_flat = planar.judge(evidence.planar) is not Verdict.USABLE
     if is_flat and view_turn.judge(evidence.view_turn_deg) is not Verdict.USABLE:
         yield MapReason("planar", evidence.planar, planar.doubtful, Verdict.DOUBTFUL, CAMERA)

@@ -137,6 +137,7 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         " zooms, or the scale drifts (data.frames=[0,100] maps a part with a fixed lens)",
         "planar": "one plane explains {value:.0%} of the matches, so it does not show the camera",
         "is_camera_determined": "the video does not show it",
+        "focal_error": "held-out matches show another focal length",
         "path": "it comes from an unusable path",
     }
 

@@ -51,6 +51,10 @@ class PointFrame:
     size: tuple[int, int]
 
 
+RELATIVE_ERRORS = ("relative_error", "near_error", "far_error", "left_error", "right_error")
+"""Median relative errors of depth at points: of all, and of parts by distance and by region."""
+
+
 @dataclass(frozen=True, slots=True)
 class PointMeasurements:
     """Compare predicted depth z_p with the measured depth z of static points; medians over video frames.
@@ -58,6 +62,9 @@ class PointMeasurements:
     "Constant depth" is a prediction of the same depth at every pixel. A value is None if it could not be measured.
 
     frames: number of video frames with enough points.
+    relative_error: median over points of |z_p / z - 1| after median scaling.
+    near_error, far_error, left_error, right_error: the same of the nearest and the farthest third of the points, and of
+        the points in the left and the right part of the image, with the scale of all points.
     error: mean over points of |ln z_p - ln z| after median scaling, divided by the same error of constant depth;
         below 1 is better than constant depth.
     correlation: rank correlation of predicted and measured depth over points.
@@ -78,6 +85,11 @@ class PointMeasurements:
     """
 
     frames: int
+    relative_error: float | None = None
+    near_error: float | None = None
+    far_error: float | None = None
+    left_error: float | None = None
+    right_error: float | None = None
     error: float | None = None
     correlation: float | None = None
     row_error: float | None = None
@@ -109,6 +121,7 @@ def measure_points(frames: Sequence[PointFrame], mean_map: Array | None = None) 
     side, depth_range = middle("side"), middle("range")
     return PointMeasurements(
         frames=len(compared),
+        **{name: middle(name) for name in RELATIVE_ERRORS},
         error=middle("error"),
         correlation=middle("correlation"),
         row_error=middle("row_error"),
@@ -150,16 +163,26 @@ def compare_points(frame: PointFrame, mean_map: Array | None = None) -> dict[str
     of_rows = _scatter(_sample_log_depth(average_rows(frame.inverse_depth), *at) - measured)
     of_mean = 0.0 if mean_map is None else _scatter(_sample_log_depth(mean_map, *at) - measured)
     third = np.quantile(measured, [1 / 3, 2 / 3])
+    near, far = measured <= third[0], measured >= third[1]
+    left, right = x < SIDE_SHARE * width, x > (1 - SIDE_SHARE) * width
+    relative = np.abs(np.expm1(residual - np.median(residual)))
+    parts = (np.ones(len(relative), bool), near, far, left, right)
     return {
+        **{name: _find_middle(relative, part) for name, part in zip(RELATIVE_ERRORS, parts, strict=True)},
         "error": error / max(constant, 1e-6),
         "correlation": correlate_ranks(measured, predicted),
         "row_error": error / of_rows if of_rows >= MIN_POINT_SPREAD else None,
         "mean_map_error": error / of_mean if of_mean >= MIN_POINT_SPREAD else None,
         "points": float(inside.sum()),
         "holes": _share_of_holes(residual - np.median(residual), x / width, y / height),
-        "side": _gap(residual, x < SIDE_SHARE * width, x > (1 - SIDE_SHARE) * width),
-        "range": _gap(residual, measured <= third[0], measured >= third[1]),
+        "side": _gap(residual, left, right),
+        "range": _gap(residual, near, far),
     }
+
+
+def _find_middle(values: Array, part: NDArray[np.bool_]) -> float | None:
+    """Return the median of a part of the values; None with too few points."""
+    return float(np.median(values[part])) if part.sum() >= MIN_REGION_POINTS else None
 
 
 def _scatter(values: Array) -> float:
