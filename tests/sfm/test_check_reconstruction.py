@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -491,6 +495,14 @@ def test_the_command_names_and_undoes_a_mistake(room: Path, tmp_path: Path) -> N
     assert record["fixed"]["grade"] == "usable"
     text = (page / "result.html").read_text(encoding="utf-8")
     assert text.count("<circle") == 12
+    packed = re.search(r'download="stadia-corrected.zip" href="data:application/zip;base64,([^"]+)"', text)
+    assert packed is not None
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(packed[1]))) as archive:
+        frames = json.loads(archive.read("wrong.json"))["frames"]
+    given = json.loads(wrong.read_text())["frames"]
+    assert [frame["file_path"] for frame in frames] == [frame["file_path"] for frame in given]
+    assert re.search("As given</b>: .* [1-9]\\d* of", text), "the pair that shows it"
+    assert re.search("Corrected</b>: .* 0 of", text)
     assert "data:image/jpeg" in text
     assert stadia.check_reconstruction(fixed, room).grade == Verdict.USABLE
 

@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from tests.web.browser_server import run_server
 from tests.web.conftest import encode, make_network, make_picture
+from tests.web.test_drops import make_wrong_scene, make_zip
 from tests.web.test_videos import make_video
 
 from stadia.core.errors import CheckpointError
@@ -317,6 +319,34 @@ def test_a_dropped_result_waits_for_its_images(open_tab: Callable[..., Page]) ->
     tab.page.click("#result-remove")
     assert tab.text("#result-list") == ""
     assert tab.problems == []
+
+
+def test_a_dropped_result_gets_its_verdict_and_its_correction(open_tab: Callable[..., Page], tmp_path: Path) -> None:
+    """The verdict is on top, with the corrected file in its card; its page opens without a server."""
+    tab = open_tab()
+    tab.drop(make_zip(make_wrong_scene(tmp_path)), "scene.zip", "application/zip")
+    tab.page.click("#result-ready .primary")
+    tab.page.wait_for_selector("#result-done", state="visible", timeout=240_000)
+    frame = tab.page.frame_locator("#result-frame")
+    assert frame.locator(".word").inner_text() == "Unusable"
+    assert tab.page.locator("#result-frame").bounding_box()["y"] < 200
+    with tab.page.expect_download() as started:
+        frame.locator("a.button").click()
+    with zipfile.ZipFile(started.value.path()) as archive:
+        assert archive.namelist() == ["transforms.json"]
+    assert tab.find_faults_of_access() == []
+    with tab.page.expect_download() as started:
+        tab.page.click("#result-page")
+    started.value.save_as(tmp_path / "verdict.html")
+    assert tab.problems == []
+    for width in WIDTHS.values():
+        tab.page.set_viewport_size({"width": width, "height": 900})
+        tab.page.goto((tmp_path / "verdict.html").as_uri())
+        assert tab.find_faults_of_access() == []
+        assert tab.find_cut_off() <= 0
+    tab.page.goto(f"{tab.address}#picture")
+    tab.page.wait_for_selector("#results .kept")
+    assert "Verdict: transforms.json" in tab.text("#results")
 
 
 def test_a_picture_is_zoomed_and_measures_the_same(open_tab: Callable[..., Page]) -> None:

@@ -13,8 +13,9 @@ from tests.sfm.textured_room import TexturedRoom, find_arc_pose
 from tests.web.conftest import Browser, encode, make_picture
 
 from stadia.core.errors import DataError
+from stadia.io.output_files import pack_files
 from stadia.web import drops
-from stadia.web.drops import Drop, pack_folder
+from stadia.web.drops import Drop
 from stadia.web.video import VideoJob
 
 
@@ -68,7 +69,7 @@ def test_a_bomb_ends_at_the_limit(drop: Drop, monkeypatch: pytest.MonkeyPatch) -
 def test_a_folder_survives_packing(drop: Drop, tmp_path: Path) -> None:
     (tmp_path / "result" / "sparse").mkdir(parents=True)
     (tmp_path / "result" / "sparse" / "cameras.txt").write_text("1")
-    assert unpack(drop, pack_folder(tmp_path / "result")) == {"result/cameras.txt"}
+    assert unpack(drop, pack_files(tmp_path / "result")) == {"result/cameras.txt"}
 
 
 def post(browser: Browser, key: str, name: str, data: bytes) -> Any:

@@ -72,7 +72,7 @@ def test_one_run_has_curves_and_quality(browser: Browser) -> None:
 def test_a_report_cannot_reach_the_page(browser: Browser) -> None:
     reply = browser.client.get("/api/runs/2026-01-31-120000-good/report")
     assert reply.status_code == 200
-    assert reply.headers["content-security-policy"].startswith("sandbox allow-scripts;")
+    assert reply.headers["content-security-policy"].startswith("sandbox allow-scripts allow-downloads;")
     assert "allow-same-origin" not in reply.headers["content-security-policy"]
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict
     from stadia.judge.reconstructions.refine_reconstruction import RefinedReconstruction
     from stadia.report.pipeline_report import PipelineCase
-    from stadia.sfm.image_matches import ImageMatches
 
 MAX_LISTED = 8
 """Most contradicting images that are listed without --verbose."""
@@ -80,6 +79,7 @@ def check_result(result: Path, options: ResultOptions) -> None:
     if junit is not None:
         junit = check_replaceable(expand_home(junit), JUNIT, inputs=[result, images], force=options.force)
 
+    from stadia.cli.result_page import Correction, write_page
     from stadia.io.records.read import choose_output, read_reconstruction, write_reconstruction
     from stadia.judge.purposes import parse_purpose
     from stadia.judge.reconstructions.check_reconstruction import judge_reconstruction, replace_camera
@@ -98,7 +98,7 @@ def check_result(result: Path, options: ResultOptions) -> None:
         reconstruction = replace_camera(reconstruction, matches, camera)
         for _ in bars.track(range(1), 1, "judging"):
             verdict = judge_reconstruction(reconstruction, matches, purposes)
-    record = describe_verdict(verdict)
+    record, fix = describe_verdict(verdict), None
     if not is_quiet:
         print_lines(list_lines(result, verdict, verbose=options.verbose))
     if options.fix is not None:
@@ -108,16 +108,16 @@ def check_result(result: Path, options: ResultOptions) -> None:
         else:
             written = write_reconstruction(verdict.fixed, expand_home(options.fix))
             right = camera and describe_camera(verdict.fixed)
-            again = judge_reconstruction(
-                replace_camera(read_reconstruction(written), matches, right), matches, purposes
-            )
+            corrected = replace_camera(read_reconstruction(written), matches, right)
+            again = judge_reconstruction(corrected, matches, purposes)
+            fix = Correction(written, corrected, again)
             record["fixed"] = {"path": str(written), "given_camera": right, **describe_verdict(again)}
             if not is_quiet:
                 print_lines(["", *list_lines(written, again, verbose=options.verbose)])
                 if right is not None and right != describe_camera(reconstruction):
                     print_lines([f"  its camera: --camera {right}"])
     if report is not None:
-        write_page(report / PAGE, result.name, reconstruction, matches, verdict)
+        write_page(report / PAGE, result.name, reconstruction, matches, verdict, fix)
         echo(report / PAGE, err=is_quiet)
     if as_json:
         from stadia.io.input_files import replace_nan
@@ -223,55 +223,6 @@ def list_lines(result: Path, verdict: ReconstructionVerdict, *, verbose: bool) -
     if verdict.search.undecided and verbose:
         yield f"  note: the matches fit as well if {verdict.search.undecided[0]}"
     yield from (f"  note: {note}" for note in verdict.notes)
-
-
-def write_page(
-    path: Path, title: str, reconstruction: Reconstruction, matches: ImageMatches, verdict: ReconstructionVerdict
-) -> None:
-    """Write the page of `--report`."""
-    from dataclasses import asdict
-
-    import numpy as np
-
-    from stadia.geometry.poses import invert_pose
-    from stadia.judge.reconstructions.worst_pairs import show_worst_pairs
-    from stadia.report.reconstruction_page import PairPicture, write_reconstruction_page
-    from stadia.sfm.match_triangulation import pose_images
-
-    shown = show_worst_pairs(reconstruction, matches)
-    images = matches.read_images([end for pair in shown for end in (pair.first, pair.second)])
-    pictures = [
-        PairPicture(
-            title=f"{matches.names[pair.first]} and {matches.names[pair.second]}: "
-            f"{(~pair.agrees).sum()} of {len(pair.agrees)} matches contradict",
-            first=images[pair.first],
-            second=images[pair.second],
-            xy_first=pair.xy_first,
-            xy_second=pair.xy_second,
-            agrees=pair.agrees,
-            lines=list(zip(pair.shown, pair.lines, strict=True)),
-        )
-        for pair in shown
-    ]
-    summary, *others = list_lines(Path(title), verdict, verbose=False)
-    of_images = {image.index: image for image in verdict.error_after_fix.images}
-    rows = []
-    for image in verdict.images:
-        found = of_images.get(image.index)
-        rotation = "" if found is None else f"{found.rotation_deg.show()}°"
-        position = "" if found is None else f"{found.position_share.show(100)} %"
-        rows.append({**asdict(image), "share": image.share, "rotation": rotation, "position": position})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_reconstruction_page(
-        path,
-        title=title,
-        grade=verdict.grade,
-        summary=summary,
-        lines=[line.strip() for line in others],
-        positions=np.asarray(invert_pose(pose_images(reconstruction, matches).T_camera_world)[:, :3, 3], np.float64),
-        rows=rows,
-        pictures=pictures,
-    )
 
 
 def describe_verdict(verdict: ReconstructionVerdict) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 Each kind of output file contains a mark.
 """
 
+import io
 import os
 import re
 import shutil
 import stat
 import struct
+import zipfile
 import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -288,3 +290,13 @@ def write_marked_png(path: Path, image: NDArray[Any], mark: str) -> None:
     whole = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
     with open_atomic(path) as stream:
         stream.write(data[:at] + whole + data[at:])
+
+
+def pack_files(path: Path) -> bytes:
+    """Return a .zip archive of a file, or of the files in a folder and its subfolders."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(path.parent))
+    return stream.getvalue()

@@ -1,7 +1,10 @@
-"""Write the page about the result of another program: its path, its images, and matches that contradict it."""
+"""Write the page about the result of another program: the verdict in one card, the pair of images that shows it best,
+and the rest folded.
+"""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +16,8 @@ from numpy.typing import NDArray
 
 from stadia.io.atomic_files import write_text
 from stadia.report.embedded_images import encode_jpeg
-from stadia.report.page_template import embed_scripts, make_environment
+from stadia.report.page_template import PAGE_SCRIPT, POINTS_SCRIPT, embed_scripts, make_environment
+from stadia.report.point_cloud_figures import PointCloudFigure
 
 AGREES, CONTRADICTS, LINE = (178, 114, 0), (0, 94, 213), (60, 200, 230)
 """BGR colors of matches that agree and that contradict, blue and orange, and of epipolar lines."""
@@ -44,40 +48,101 @@ class PairPicture:
     lines: Sequence[tuple[int, NDArray[np.float64]]]
 
 
-def write_reconstruction_page(
-    path: Path,
-    *,
-    title: str,
-    grade: str,
-    summary: str,
-    lines: Sequence[str],
-    positions: NDArray[np.float64],
-    rows: Sequence[Mapping[str, Any]],
-    pictures: Sequence[PairPicture],
-) -> None:
-    """Write one self-contained page.
+@dataclass(frozen=True, slots=True)
+class ShownCause:
+    """A cause of the error.
 
-    path: file to write.
+    what: the cause.
+    fix: how to undo it.
+    gain: how much better the matches fit then; "" if it was not measured.
+    images: names of its images; empty for all.
+    """
+
+    what: str
+    fix: str
+    gain: str = ""
+    images: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPurpose:
+    """What a result is good for.
+
+    name: name of the purpose.
+    holds: whether it holds; None if it is open.
+    reason: the measurement that decides.
+    after: whether it holds for the corrected result; None if it is open, or without one.
+    """
+
+    name: str
+    holds: bool | None
+    reason: str
+    after: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionPage:
+    """What the page shows.
+
     title: name of the result.
     grade: usable, doubtful, unusable or not judged.
-    summary: a sentence below it.
-    lines: the measured error, its causes and the purposes.
+    finding: the sentence below it.
+    errors: measured errors with their deviations as texts, by name.
+    measured_after: whether the errors are those after a wrong convention is undone.
+    causes: the causes of the error.
+    purposes: what the result is good for.
+    details: further lines.
+    corrected: a .zip archive of the corrected result; empty without one, or if it is too large for a page.
+    corrected_name: its name in the text, such as that of the file.
+    pair: two images with the matches and epipolar lines of the result as given, and as corrected if it is.
     positions: (F, 3) positions of the camera, in the order of `rows`.
     rows: the images that have a pose, with name, rotation, position (texts), agree, contradict, share, part.
-    pictures: pairs of images with most contradicting matches.
+    others: further pairs of images with contradicting matches.
+    cloud: points and cameras in 3D; None without them.
     """
-    shares = [row["share"] for row in rows]
-    page = make_environment().get_template("reconstruction.html")
-    text = page.render(
-        title=title,
-        grade=grade,
-        summary=summary,
-        lines=lines,
-        dots=place_dots(positions, shares, [row["name"] for row in rows]),
-        plot=(PLOT_WIDTH, PLOT_HEIGHT),
-        rows=sorted(rows, key=lambda row: -np.nan_to_num(row["share"], nan=-1.0)),
-        pictures=[(picture.title, encode_jpeg(draw_pair(picture), MAX_WIDTH)) for picture in pictures],
-        script_hash=embed_scripts([])["script_hash"],
+
+    title: str
+    grade: str
+    finding: str
+    errors: Mapping[str, str]
+    measured_after: bool
+    causes: Sequence[ShownCause]
+    purposes: Sequence[ShownPurpose]
+    details: Sequence[str]
+    corrected: bytes
+    corrected_name: str
+    pair: Sequence[PairPicture]
+    positions: NDArray[np.float64]
+    rows: Sequence[Mapping[str, Any]]
+    others: Sequence[PairPicture]
+    cloud: PointCloudFigure | None = None
+
+    @property
+    def is_finding_first_cause(self) -> bool:
+        """Return whether the finding is the first cause, which the page does not repeat."""
+        return bool(self.causes) and self.finding.lower() == f"{self.causes[0].what.lower()}."
+
+
+def write_reconstruction_page(path: Path, page: ReconstructionPage) -> None:
+    """Write one self-contained page, which loads nothing.
+
+    path: file to write.
+    page: its content.
+    """
+    shares = [row["share"] for row in page.rows]
+    text = (
+        make_environment()
+        .get_template("reconstruction.html")
+        .render(
+            page=page,
+            corrected=base64.b64encode(page.corrected).decode(),
+            dots=place_dots(page.positions, shares, [row["name"] for row in page.rows]),
+            plot=(PLOT_WIDTH, PLOT_HEIGHT),
+            rows=sorted(page.rows, key=lambda row: -np.nan_to_num(row["share"], nan=-1.0)),
+            pair=[(picture.title, encode_jpeg(draw_pair(picture), MAX_WIDTH)) for picture in page.pair],
+            others=[(picture.title, encode_jpeg(draw_pair(picture), MAX_WIDTH)) for picture in page.others],
+            **embed_scripts([POINTS_SCRIPT, PAGE_SCRIPT] if page.cloud is not None else []),
+        )
     )
     write_text(path, text)
 

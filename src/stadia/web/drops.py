@@ -1,6 +1,5 @@
 """Receive the files of one drop: photos of a scene, or the result of another program with its images."""
 
-import io
 import re
 import shutil
 import tempfile
@@ -27,6 +26,7 @@ from stadia.geometry.cameras import focal_px_from_fov
 from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.io.image_io import write_image
 from stadia.io.input_files import open_input, read_bytes
+from stadia.io.output_files import pack_files
 from stadia.io.records.json_scenes import find_transforms, move_transforms
 from stadia.io.video_decoding import VIDEO_SUFFIXES, stream_video
 from stadia.web.app_state import AppState, get_state
@@ -290,16 +290,6 @@ class Drop:
         return words
 
 
-def pack_folder(path: Path) -> bytes:
-    """Return a .zip archive of a file, or of the files in a folder and its subfolders."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in [path] if path.is_file() else sorted(path.rglob("*")):
-            if file.is_file():
-                archive.write(file, file.relative_to(path.parent))
-    return stream.getvalue()
-
-
 class FileForm(StrictModel):
     """A file of a drop; its name, which may be a path on the user's computer."""
 
@@ -387,7 +377,9 @@ def judge_drop(drop: Drop, words: list[str], store: Callable[[Drop], None]) -> N
             return
         drop.fixed = next(iter(sorted(drop.corrected.glob("*"))), None)
         if drop.fixed is not None and (file := find_transforms(drop.fixed)) is not None:
-            move_transforms(file, drop.result)  # The user puts it next to the images, where the given one is.
+            move_transforms(
+                file, file.parent, drop.result
+            )  # The user puts it next to the images, where the given one is.
         store(drop)
         job.state = "done"
 
@@ -448,7 +440,7 @@ async def download_fixed(request: Request) -> Response:
             fix="read its verdict",
         )
     headers = {"content-disposition": 'attachment; filename="stadia-corrected.zip"'}
-    return Response(await run_in_threadpool(pack_folder, fixed), media_type="application/zip", headers=headers)
+    return Response(await run_in_threadpool(pack_files, fixed), media_type="application/zip", headers=headers)
 
 
 async def _remove(request: Request) -> None:

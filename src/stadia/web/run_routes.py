@@ -45,7 +45,8 @@ from stadia.web.trainings import (
 MAX_REPORT_BYTES = 64 << 20
 
 REPORT_POLICY = (
-    "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    "sandbox allow-scripts allow-downloads; default-src 'none'; img-src data:; style-src 'unsafe-inline';"
+    " script-src 'unsafe-inline'"
 )
 """Content security policy of a report: its sandbox has no access to this page or its cookies."""
 

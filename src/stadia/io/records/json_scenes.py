@@ -512,10 +512,10 @@ def move_paths(frame: Mapping[str, Any], before: Path, after: Path) -> dict[str,
     return {key: move_path(value, before, after) if is_path[key] else value for key, value in frame.items()}
 
 
-def move_transforms(file: Path, folder: Path) -> None:
-    """Write the relative paths in a transforms.json again, for a file that is moved to another folder afterwards."""
+def move_transforms(file: Path, before: Path, after: Path) -> None:
+    """Write the paths in a transforms.json, which are relative to the folder `before`, as relative to `after`."""
     content = read_json(file, expected=TRANSFORMS, max_bytes=MAX_BYTES)
-    frames = [move_paths(frame, file.absolute().parent, folder.absolute()) for frame in content["frames"]]
+    frames = [move_paths(frame, before.absolute(), after.absolute()) for frame in content["frames"]]
     write_json(file, {**content, "frames": frames})
 
 

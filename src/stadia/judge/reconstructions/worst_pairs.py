@@ -49,30 +49,53 @@ def show_worst_pairs(reconstruction: Reconstruction, matches: ImageMatches, coun
     matches: matches between the images.
     count: most pairs.
     """
-    posed = pose_images(reconstruction, matches)
-    view = view_matches(posed, matches)
+    view, ranked = _measure_pairs(reconstruction, matches)
+    found, used = list[ShownPair](), set[int]()
+    for pair, agrees in sorted(ranked.values(), key=lambda entry: entry[1].mean()):
+        if len(found) < count and not {pair.first, pair.second} & used:
+            used |= {pair.first, pair.second}
+            order = np.argsort(agrees, kind="stable")[:: max(len(agrees) // MAX_LINES, 1)][:MAX_LINES]
+            found.append(_show_pair(view, pair, agrees, matches, tuple(order.tolist())))
+    return found
+
+
+def show_pair_again(reconstruction: Reconstruction, matches: ImageMatches, shown: ShownPair) -> ShownPair | None:
+    """Return the same matches of two images with the epipolar lines of another reconstruction; None if it has no poses
+    for them.
+
+    reconstruction: the other reconstruction, such as the corrected one.
+    matches: matches between the images.
+    shown: the pair.
+    """
+    view, ranked = _measure_pairs(reconstruction, matches)
+    found = ranked.get((shown.first, shown.second))
+    if found is None or len(found[1]) != len(shown.agrees):
+        return None
+    return _show_pair(view, *found, matches, shown.shown)
+
+
+def _measure_pairs(
+    reconstruction: Reconstruction, matches: ImageMatches
+) -> tuple[VirtualView, dict[tuple[int, int], tuple[FramePair, NDArray[np.bool_]]]]:
+    """Return the matches in a virtual camera, and whether they agree, by the indices of both images."""
+    view = view_matches(pose_images(reconstruction, matches), matches)
     sparse = triangulate_view(view)
     limit = MAX_ERROR * max(view.camera.height, view.camera.width)
-    ranked = []
+    ranked = {}
     for pair in view.list_pairs():
         if len(pair.is_held) >= MIN_SEEN:
             by_point = measure_errors(sparse, pair)
             errors = np.where(np.isnan(by_point), measure_epipolar(sparse, pair), by_point)
-            ranked.append((float((errors > limit).mean()), pair, errors <= limit))
-    of_images = {(pair.first, pair.second): pair for pair in matches.pairs}
-    found, used = list[ShownPair](), set[int]()
-    for _, pair, agrees in sorted(ranked, key=lambda entry: -entry[0]):
-        if len(found) < count and not {pair.first, pair.second} & used:
-            used |= {pair.first, pair.second}
-            original = of_images[pair.first, pair.second]
-            order = np.argsort(agrees, kind="stable")[:: max(len(agrees) // MAX_LINES, 1)][:MAX_LINES]
-            lines = tuple(_find_epipolar_line(view, pair, int(row)) for row in order)
-            found.append(
-                ShownPair(
-                    pair.first, pair.second, original.xy_first, original.xy_second, agrees, tuple(order.tolist()), lines
-                )
-            )
-    return found
+            ranked[pair.first, pair.second] = pair, errors <= limit
+    return view, ranked
+
+
+def _show_pair(
+    view: VirtualView, pair: FramePair, agrees: NDArray[np.bool_], matches: ImageMatches, rows: tuple[int, ...]
+) -> ShownPair:
+    original = next(one for one in matches.pairs if (one.first, one.second) == (pair.first, pair.second))
+    lines = tuple(_find_epipolar_line(view, pair, row) for row in rows)
+    return ShownPair(pair.first, pair.second, original.xy_first, original.xy_second, agrees, rows, lines)
 
 
 def _find_epipolar_line(view: VirtualView, pair: FramePair, row: int) -> Array:

@@ -16,12 +16,13 @@ const POLL_MS = 500;
 // Files that are dropped together, and their verdict.
 function startResult() {
   const state = { key: null, timer: null, request: null };
-  byId("result-done").append(make("iframe", { id: "result-frame", title: "Verdict on the result", sandbox: "allow-scripts" })); // a frame delays the first paint
+  byId("result-done").prepend(make("iframe", { id: "result-frame", title: "Verdict on the result", sandbox: "allow-scripts allow-downloads" })); // a frame delays the first paint
 
   function clear() {
     clearTimeout(state.timer);
     state.request?.abort();
     Object.assign(state, { key: null, request: null, isStored: false });
+    byId("check-title").classList.remove("visually-hidden");
     for (const id of ["result-ready", "result-done", "result-progress", "result-cancel"]) byId(id).hidden = true;
     byId("result-status").textContent = "";
     byId("result-frame").removeAttribute("src");
@@ -89,6 +90,7 @@ function startResult() {
       else bar.removeAttribute("value");
       byId("result-status").textContent = !isWorking ? "" : job.state === "waiting" ? "Another file is being worked on first …" : `${job.what || "reading"}${job.total ? `: ${job.done} of ${job.total}` : " …"} (${Math.round(job.age_s)} s so far)`;
       byId("result-done").hidden = !isDone;
+      byId("check-title").classList.toggle("visually-hidden", isDone);
       if (isDone) {
         byId("result-frame").src = `${base}/page`;
         byId("result-page").href = `${base}/page.html`;

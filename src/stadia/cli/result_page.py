@@ -1,0 +1,178 @@
+"""Collect the page of `stadia check RESULT --images --report` from a verdict."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stadia.io.records.reconstruction import Reconstruction
+    from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict
+    from stadia.judge.reconstructions.worst_pairs import ShownPair
+    from stadia.report.reconstruction_page import PairPicture, ShownCause, ShownPurpose
+    from stadia.sfm.image_matches import ImageMatches
+
+MAX_CORRECTED_BYTES = 16 << 20
+"""Largest archive of a corrected result in a page, bytes."""
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A result with its mistakes undone.
+
+    path: its file or folder.
+    reconstruction: its cameras and poses.
+    verdict: the verdict on it.
+    """
+
+    path: Path
+    reconstruction: Reconstruction
+    verdict: ReconstructionVerdict
+
+
+def write_page(
+    path: Path,
+    title: str,
+    reconstruction: Reconstruction,
+    matches: ImageMatches,
+    verdict: ReconstructionVerdict,
+    fix: Correction | None,
+) -> None:
+    """Write the page about a result.
+
+    path: file to write.
+    title: name of the result.
+    reconstruction: its cameras and poses.
+    matches: matches between its images.
+    verdict: the verdict on it.
+    fix: the corrected result; None without one.
+    """
+    import numpy as np
+
+    from stadia.geometry.poses import invert_pose
+    from stadia.judge.reconstructions.worst_pairs import show_pair_again, show_worst_pairs
+    from stadia.report.reconstruction_page import ReconstructionPage, write_reconstruction_page
+    from stadia.sfm.match_triangulation import pose_images
+
+    shown = show_worst_pairs(reconstruction, matches)
+    again = show_pair_again(fix.reconstruction, matches, shown[0]) if fix is not None and shown else None
+    pictures = _draw(matches, [*shown, *([] if again is None else [again])])
+    measured = verdict.error if verdict.search.found is None else verdict.error_after_fix
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_reconstruction_page(
+        path,
+        ReconstructionPage(
+            title=title,
+            grade=verdict.grade,
+            finding=describe_finding(verdict),
+            errors=measured.describe(),
+            measured_after=verdict.search.found is not None,
+            causes=_list_causes(verdict),
+            purposes=_list_purposes(verdict, fix),
+            details=_list_details(verdict),
+            corrected=b"" if fix is None else pack_correction(fix.path, reconstruction.path),
+            corrected_name="" if fix is None else f"{reconstruction.path.name}: {fix.verdict.grade}",
+            pair=[*pictures[:1], *pictures[len(shown) :]],
+            positions=np.asarray(invert_pose(pose_images(reconstruction, matches).T_camera_world)[:, :3, 3], float),
+            rows=_list_rows(verdict),
+            others=pictures[1 : len(shown)],
+        ),
+    )
+
+
+def describe_finding(verdict: ReconstructionVerdict) -> str:
+    """Return the most important sentence of a verdict."""
+    count = f"{len(verdict.images)} of {verdict.count} images have a pose"
+    if verdict.causes:
+        text = verdict.causes[0].what
+        return f"{text[:1].upper()}{text[1:]}."
+    if verdict.error.reason:
+        return f"The error cannot be measured: {verdict.error.reason}."
+    if verdict.grade == "usable":
+        return f"Poses and cameras agree with the images: {count}, and no cause of an error was found."
+    return f"No single cause explains the error of the poses; {count}."
+
+
+def pack_correction(path: Path, given: Path) -> bytes:
+    """Return a .zip archive of a corrected result, whose paths are those of the given one; empty if it is too large."""
+    from stadia.io.output_files import pack_files
+    from stadia.io.records.json_scenes import find_transforms, move_transforms
+
+    if path.is_dir():
+        data = pack_files(path)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / (given.name if given.is_file() else path.name)
+            copy.write_bytes(path.read_bytes())
+            if (file := find_transforms(copy)) is not None:
+                move_transforms(file, path.parent, given.parent)
+            data = pack_files(copy)
+    return data if len(data) <= MAX_CORRECTED_BYTES else b""
+
+
+def _draw(matches: ImageMatches, pairs: Sequence[ShownPair]) -> list[PairPicture]:
+    from stadia.report.reconstruction_page import PairPicture
+
+    images = matches.read_images([end for pair in pairs for end in (pair.first, pair.second)])
+    return [
+        PairPicture(
+            title=f"{matches.names[pair.first]} and {matches.names[pair.second]}: "
+            f"{(~pair.agrees).sum()} of {len(pair.agrees)} matches contradict",
+            first=images[pair.first],
+            second=images[pair.second],
+            xy_first=pair.xy_first,
+            xy_second=pair.xy_second,
+            agrees=pair.agrees,
+            lines=list(zip(pair.shown, pair.lines, strict=True)),
+        )
+        for pair in pairs
+    ]
+
+
+def _list_causes(verdict: ReconstructionVerdict) -> list[ShownCause]:
+    from stadia.report.reconstruction_page import ShownCause
+
+    found, causes = verdict.search.found, list[ShownCause]()
+    for number, cause in enumerate(verdict.causes):
+        gain = ""
+        if found is not None and number == 0:
+            gain = f"{found.fits:.0%} of the matches fit then, {found.fits_given:.0%} now"
+        elif cause.gain is not None:
+            gain = f"held-out matches miss by {cause.gain.after_px:.2f} px then, {cause.gain.before_px:.2f} px now"
+        causes.append(ShownCause(cause.what, cause.fix, gain, cause.images if len(cause.images) > 2 else ()))
+    return causes
+
+
+def _list_purposes(verdict: ReconstructionVerdict, fix: Correction | None) -> list[ShownPurpose]:
+    from stadia.report.reconstruction_page import ShownPurpose
+
+    after = {} if fix is None else {one.purpose.key: one.holds for one in fix.verdict.purposes}
+    return [
+        ShownPurpose(one.purpose.key, one.holds, one.reason, None if one.holds else after.get(one.purpose.key))
+        for one in verdict.purposes
+    ]
+
+
+def _list_details(verdict: ReconstructionVerdict) -> list[str]:
+    lines = [f"{len(verdict.images)} of {verdict.count} images have a pose"]
+    if verdict.error.parts > 1:
+        lines.append(f"matches join the images only within {verdict.error.parts} groups")
+    if verdict.search.found is not None:
+        lines += [f"or: {other}; these images show no difference" for other in verdict.search.found.others]
+    if verdict.depth is not None:
+        lines.append(f"depth maps: {verdict.depth.verdict}: {verdict.depth.reason} ({verdict.depth.basis})")
+    return [*lines, *(f"note: {note}" for note in verdict.notes)]
+
+
+def _list_rows(verdict: ReconstructionVerdict) -> list[dict[str, object]]:
+    of_images = {image.index: image for image in verdict.error_after_fix.images}
+    rows = []
+    for image in verdict.images:
+        found = of_images.get(image.index)
+        rotation = "" if found is None else f"{found.rotation_deg.show()}°"
+        position = "" if found is None else f"{found.position_share.show(100)} %"
+        rows.append({**asdict(image), "share": image.share, "rotation": rotation, "position": position})
+    return rows
