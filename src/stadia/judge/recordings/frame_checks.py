@@ -24,6 +24,7 @@ from stadia.judge.finding import Finding, Severity
 from stadia.judge.limits import RECORDING_LIMITS
 from stadia.judge.recordings.image_residuals import plane_sweep
 from stadia.judge.recordings.recording_survey import Array, RecordingSurvey
+from stadia.judge.recordings.sequence_checks import WatchedFrame, check_sequence
 
 SAME_SHAPE = 0.02  # relative difference of the aspect ratios of one image at two sizes
 MAX_FRAMES = 120  # frames of a recording that are read
@@ -169,7 +170,9 @@ def image_digest(image: NDArray[np.uint8]) -> bytes:
 
 
 def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
-    """Report repeated frames (D02), a static camera (D03), and identical left and right images (D04)."""
+    """Report repeated frames (D02), a static camera (D03), identical left and right images (D04), and frames that
+    break the sequence (D20).
+    """
     yield from _check_same_sides(survey)
     yield from _check_bits(survey)
     if survey.length == 1:
@@ -179,7 +182,9 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
     flows: dict[int, float] = {}
     checked = 0
     stretches = split_into_windows(survey.length)
+    watched = list[list[WatchedFrame]]()
     for window in stretches:
+        watched.append([])
         before: NDArray[np.uint8] | None = None
         until = time.monotonic() + MAX_FRAME_SECONDS / len(stretches)
         for i in window:
@@ -188,7 +193,9 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
             image = survey.recording.image(i)
             checked += 1
             original, gray_image = first_index.setdefault(image_digest(image), i), shrink_to_gray(image)
-            if original != i:
+            frame = WatchedFrame(i, gray_image)
+            watched[-1].append(frame)
+            if original != i and not frame.is_black:
                 repeated.append((i, original))
             elif before is not None and (flow := median_flow_px(before, gray_image)) is not None:
                 flows[i] = flow
@@ -202,6 +209,7 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
             {"frame": frames, "same as": originals},
         )
         yield make_finding("D02", severity, measured, "distinct frames", evidence=evidence)
+    yield from check_sequence(survey.recording, watched)
     yield from _check_static(survey, flows)
 
 
