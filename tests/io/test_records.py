@@ -329,3 +329,44 @@ def test_a_view_of_a_reconstruction_has_the_order_of_its_images() -> None:
         sizes=np.zeros((2, 2), np.int64),
     )
     np.testing.assert_allclose(shuffled.trajectory().T_world_camera, T[[0, 1]], atol=1e-12)
+
+
+def make_rows(count: int = 12) -> np.ndarray:
+    """Return rows t x y z qx qy qz qw of a camera that turns, (N, 8)."""
+    times = 10 + np.arange(count) / 10
+    half = 1 + np.arange(count) / 20
+    zeros = np.zeros(count)
+    return np.stack([times, times, zeros, zeros, zeros, np.sin(half), zeros, np.cos(half)], 1)
+
+
+def test_rows_that_repeat_the_row_before_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "est.txt"
+    np.savetxt(path, np.repeat(make_rows(), 3, axis=0), fmt="%.6f")
+    read = read_trajectory(path)
+    assert len(read.T_world_camera) == 12
+    assert any("24 of 36 rows" in note for note in read.notes)
+    changed = np.repeat(make_rows(), 3, axis=0)
+    changed[1, 1] += 0.5
+    np.savetxt(path, changed, fmt="%.6f")
+    with refuses(DataError, found="duplicated timestamp"):
+        read_trajectory(path)
+
+
+def test_a_covariance_behind_a_pose_leaves_w_last(tmp_path: Path) -> None:
+    rows = np.hstack([make_rows(), np.tile(np.diag([1e-4] * 6).ravel(), (12, 1))])
+    np.savetxt(tmp_path / "est.txt", rows, fmt="%.6f")
+    np.savetxt(tmp_path / "ref.txt", make_rows(), fmt="%.6f")
+    read, right = (read_trajectory(tmp_path / name) for name in ("est.txt", "ref.txt"))
+    np.testing.assert_allclose(read.T_world_camera, right.T_world_camera, atol=1e-5)
+
+
+def test_poses_with_a_time_are_sorted_by_it(tmp_path: Path) -> None:
+    poses = [
+        {"token": f"{7 * k % 12:x}", "timestamp": int(1e6 * t), "rotation": [w, x, y, z], "translation": [a, b, c]}
+        for k, (t, a, b, c, x, y, z, w) in enumerate(make_rows().tolist())
+    ]
+    path = tmp_path / "ego_pose.json"
+    path.write_text(json.dumps([poses[5 * k % 12] for k in range(12)]))
+    read = read_trajectory(path)
+    assert read.times_s is not None
+    np.testing.assert_allclose(read.T_world_camera[:, 0, 3], make_rows()[:, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.io.video_decoding import stream_video
 from stadia.predict.network import open_network
 from stadia.predict.options import PredictOptions
-from stadia.scale.video_track import SpeedTrack, find_track, fit_clock, read_srt_positions
+from stadia.scale.positions import read_positions
+from stadia.scale.video_track import SpeedTrack, find_track, fit_clock
 
 
 @pytest.fixture
@@ -62,12 +64,14 @@ def test_matrice_has_latitude_first_and_a_height(tmp_path: Path) -> None:
         f"{n}\n00:00:0{n},000 --> 00:00:0{n + 1},000\nGPS(60.0,8.{n:04},{3 * n}.0M) BAROMETER:1M\n" for n in range(3)
     ]
     path.write_text("\n".join(rows))
-    positions = read_srt_positions(path)
-    assert positions is not None
+    positions = read_positions(path)
     np.testing.assert_allclose(np.abs(positions.metres), [[0, 0, 0], [5.58, 0, 3], [11.17, 0, 6]], atol=0.05)
     path.write_text("\n".join(rows).replace("60.0", "116.3"))
     with refuses(DataError, found="latitude 116.3"):
-        read_srt_positions(path)
+        read_positions(path)
+    path.write_text(re.sub(r"GPS\([^)]*\)", "GPS(0.0,0.0,3.0M)", path.read_text()))
+    with refuses(DataError, found="no GPS fix"):
+        read_positions(path)
 
 
 def test_the_speed_that_a_drone_states_replaces_that_of_rounded_positions(video: Path) -> None:

@@ -446,7 +446,7 @@ def _find_track(session: Session, own: Predictor) -> SpeedTrack | None:
         return None
     from stadia.scale.video_track import find_track
 
-    return find_track(session.source)
+    return find_track(session.source, is_needed=requested == ("file",))
 
 
 # -- judge

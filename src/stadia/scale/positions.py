@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,8 @@ from stadia.io.input_files import read_text
 from stadia.io.records.read import read_trajectory
 
 MAX_GPX_BYTES = 128 << 20
+MAX_SRT_BYTES = 64 << 20
+MAX_LATITUDE_DEG = 90.0
 GPS_EXIF = 0x8825
 DAY_S = 86_400.0
 OUTLIER = 4.0  # standard deviations of a position from the fitted path
@@ -43,7 +46,8 @@ class Positions:
 
 
 def read_positions(path: Path) -> Positions:
-    """Read measured positions from a GPX or NMEA file, the EXIF of a folder of photos, or a trajectory file in metres.
+    """Read measured positions from a GPX or NMEA file, subtitles of a drone of DJI, the EXIF of a folder of photos, or
+    a trajectory file in metres.
 
     Raises DataError if the file cannot be read or has too few positions.
     """
@@ -51,7 +55,9 @@ def read_positions(path: Path) -> Positions:
         return _read_exif(path)
     if path.suffix.lower() == ".gpx":
         return _read_gpx(path)
-    expected = "GPX, NMEA, a folder of photos with positions, or a trajectory in metres"
+    if path.suffix.lower() == ".srt":
+        return read_srt_positions(path)
+    expected = "GPX, NMEA, subtitles of DJI, a folder of photos with positions, or a trajectory in metres"
     lines = read_text(path, expected=expected, max_bytes=MAX_GPX_BYTES).splitlines()
     if any(line.startswith("$") and line[3:6] in ("GGA", "RMC") for line in lines[:200]):
         return _read_nmea(path, lines)
@@ -134,6 +140,64 @@ def _read_exif(folder: Path) -> Positions:
         rows.append((signs[0] * latitude, signs[1] * longitude, float(entries.get(6, 0)) * (-1 if below else 1)))
         names.append(path.stem)
     return _make_positions(folder, rows, [None] * len(rows), names)
+
+
+# -- subtitles of DJI
+
+_SRT_TIME = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{3})\s*-->")
+_NUMBER = r"\s*:?\s*(-?\d+\.?\d*)"
+_SRT_LATITUDE, _SRT_LONGITUDE = re.compile(rf"latitude{_NUMBER}"), re.compile(rf"longt?itude{_NUMBER}")
+_SRT_ALTITUDE = re.compile(rf"(?:rel_alt|altitude){_NUMBER}")
+_SRT_GPS = re.compile(r"GPS\s*\(\s*(-?\d+\.?\d*)\s*,\s*(-?\d+\.?\d*)\s*,\s*(-?\d+\.?\d*)(M?)", re.IGNORECASE)
+_SRT_SPEEDS = re.compile(r"H\.S\s*(-?\d+\.?\d*)m/s,?\s*V\.S\s*(-?\d+\.?\d*)m/s")
+
+
+def read_srt_positions(path: Path) -> Positions:
+    """Read the positions that a drone of DJI writes as subtitles.
+
+    Three forms exist: `[latitude: 47.1] [longitude: 8.2] [rel_alt: 9.8 ...]`; `GPS(8.2,47.1,15)`, with longitude first
+    and the number of satellites; and `GPS(47.1,8.2,15.0M)` of Matrice, with latitude first and a height.
+
+    Raises DataError for other subtitles, and without a GPS fix.
+    """
+    found = list_srt_positions(path)
+    if len(found) < MIN_POSITIONS:
+        text = read_text(path, expected="subtitles of DJI", max_bytes=MAX_SRT_BYTES)
+        has_keys = _SRT_LATITUDE.search(text) is not None or _SRT_GPS.search(text) is not None
+        what = "no GPS fix: latitude and longitude are 0" if has_keys else "no latitude and longitude"
+        fix = "record after the receiver has a fix, or pass another source of metres"
+        raise DataError(path, found=what, expected="positions of a drone", fix=fix)
+    rows, times = np.array([row for row, _, _ in found]), np.array([time_s for _, time_s, _ in found])
+    return Positions(to_local_metres(rows), times)
+
+
+def list_srt_positions(path: Path) -> list[tuple[tuple[float, float, float], float, float | None]]:
+    """Return (latitude, longitude, height), the time in seconds, and the stated speed in m/s of each subtitle with a
+    GPS fix.
+    """
+    text = read_text(path, expected="subtitles of DJI", max_bytes=MAX_SRT_BYTES)
+    found = list[tuple[tuple[float, float, float], float, float | None]]()
+    for block in re.split(r"\r?\n\s*\r?\n", text):
+        at = _SRT_TIME.search(block)
+        latitude, longitude = _SRT_LATITUDE.search(block), _SRT_LONGITUDE.search(block)
+        altitude, old, speeds = _SRT_ALTITUDE.search(block), _SRT_GPS.search(block), _SRT_SPEEDS.search(block)
+        if at is None:
+            continue
+        if latitude and longitude:
+            row = float(latitude[1]), float(longitude[1]), float(altitude[1]) if altitude else 0.0
+        elif old:
+            first, second, third = map(float, old.groups()[:3])
+            row = (first, second, third) if old[4] else (second, first, 0.0)
+        else:
+            continue
+        if row[:2] == (0.0, 0.0):  # The receiver had no fix.
+            continue
+        if abs(row[0]) > MAX_LATITUDE_DEG:
+            fix = "correct the file: latitude is between -90 and 90 degrees"
+            raise DataError(path, found=f"latitude {row[0]:g}", expected="latitude and longitude of DJI", fix=fix)
+        time_s = int(at[1]) * 3600 + int(at[2]) * 60 + int(at[3]) + int(at[4]) / 1000
+        found.append((row, time_s, math.hypot(float(speeds[1]), float(speeds[2])) if speeds else None))
+    return found
 
 
 def associate_positions(

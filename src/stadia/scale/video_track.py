@@ -6,8 +6,6 @@ Source: GPMF, github.com/gopro/gpmf-parser (docs/README.md).
 
 from __future__ import annotations
 
-import math
-import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.geometry.geographic import to_local_metres
 from stadia.geometry.scale_fit import Lengths
-from stadia.io.input_files import read_text
 from stadia.io.video_decoding import open_video_file, read_metadata
-from stadia.scale.positions import DAY_S, Positions, read_positions
+from stadia.scale.positions import (
+    DAY_S,
+    MIN_POSITIONS,
+    Positions,
+    list_srt_positions,
+    read_positions,
+    read_srt_positions,
+)
 from stadia.scale.sources import MIN_MOTION_M, SPEED_DEVIATION, MeasuredFrame, ScaleSource, SharedFit
 
 Array = NDArray[np.float64]
@@ -46,8 +49,6 @@ MIN_COVERED = 0.6
 MIN_SPEED = 0.5
 """Smallest assumed speed of a track, metres per second, in the choice of the time between two frames."""
 
-MAX_SRT_BYTES = 64 << 20
-MAX_LATITUDE_DEG = 90.0
 
 MIN_STATED = 0.5
 """Smallest share of the subtitles with positions that must state a speed if these speeds are taken."""
@@ -131,8 +132,11 @@ def fit_clock(track: SpeedTrack, times_s: Array, seconds: Array, lengths: Array)
     return ClockFit(offset_s, deviation_s, track.measure(times_s + offset_s, seconds), deviation)
 
 
-def find_track(video: Path) -> SpeedTrack | None:
+def find_track(video: Path, *, is_needed: bool = False) -> SpeedTrack | None:
     """Return the speed that a video file or a file next to it records; None without one.
+
+    video: the video.
+    is_needed: whether subtitles of a drone without a GPS fix are an error.
 
     Raises DataError for a damaged track.
     """
@@ -142,6 +146,8 @@ def find_track(video: Path) -> SpeedTrack | None:
         for path in (video.with_suffix(suffix), video.with_suffix(suffix.upper())):
             if path.is_file() and (track := read(path, video)) is not None:
                 return track
+            if path.is_file() and is_needed and suffix == ".srt":
+                read_srt_positions(path)
     return None
 
 
@@ -204,61 +210,19 @@ def make_track_source(text: str, track: SpeedTrack) -> ScaleSource:
 
 # -- DJI
 
-_SRT_TIME = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{3})\s*-->")
-_NUMBER = r"\s*:?\s*(-?\d+\.?\d*)"
-_SRT_LATITUDE, _SRT_LONGITUDE = re.compile(rf"latitude{_NUMBER}"), re.compile(rf"longt?itude{_NUMBER}")
-_SRT_ALTITUDE = re.compile(rf"(?:rel_alt|altitude){_NUMBER}")
-_SRT_GPS = re.compile(r"GPS\s*\(\s*(-?\d+\.?\d*)\s*,\s*(-?\d+\.?\d*)\s*,\s*(-?\d+\.?\d*)(M?)", re.IGNORECASE)
-_SRT_SPEEDS = re.compile(r"H\.S\s*(-?\d+\.?\d*)m/s,?\s*V\.S\s*(-?\d+\.?\d*)m/s")
-
-
-def read_srt_positions(path: Path) -> Positions | None:
-    """Read the positions that a drone of DJI writes as subtitles; None for other subtitles.
-
-    Three forms exist: `[latitude: 47.1] [longitude: 8.2] [rel_alt: 9.8 ...]`; `GPS(8.2,47.1,15)`, with longitude first
-    and the number of satellites; and `GPS(47.1,8.2,15.0M)` of Matrice, with latitude first and a height.
-    """
-    found = _read_srt_rows(path)
-    rows, times = np.array([row for row, _, _ in found]), np.array([time_s for _, time_s, _ in found])
-    return Positions(to_local_metres(rows), times) if len(found) >= 2 else None
-
-
-def _read_srt_rows(path: Path) -> list[tuple[tuple[float, float, float], float, float | None]]:
-    """Return (latitude, longitude, height), the time in seconds, and the stated speed in m/s of each subtitle."""
-    text = read_text(path, expected="subtitles of DJI", max_bytes=MAX_SRT_BYTES)
-    found = list[tuple[tuple[float, float, float], float, float | None]]()
-    for block in re.split(r"\r?\n\s*\r?\n", text):
-        at = _SRT_TIME.search(block)
-        latitude, longitude = _SRT_LATITUDE.search(block), _SRT_LONGITUDE.search(block)
-        altitude, old, speeds = _SRT_ALTITUDE.search(block), _SRT_GPS.search(block), _SRT_SPEEDS.search(block)
-        if at is None:
-            continue
-        if latitude and longitude:
-            row = float(latitude[1]), float(longitude[1]), float(altitude[1]) if altitude else 0.0
-        elif old:
-            first, second, third = map(float, old.groups()[:3])
-            row = (first, second, third) if old[4] else (second, first, 0.0)
-        else:
-            continue
-        if row[:2] == (0.0, 0.0):  # The receiver had no fix.
-            continue
-        if abs(row[0]) > MAX_LATITUDE_DEG:
-            fix = "correct the file: latitude is between -90 and 90 degrees"
-            raise DataError(path, found=f"latitude {row[0]:g}", expected="latitude and longitude of DJI", fix=fix)
-        time_s = int(at[1]) * 3600 + int(at[2]) * 60 + int(at[3]) + int(at[4]) / 1000
-        found.append((row, time_s, math.hypot(float(speeds[1]), float(speeds[2])) if speeds else None))
-    return found
-
 
 def _read_srt(path: Path, video: Path) -> SpeedTrack | None:
-    rows = _read_srt_rows(path)
+    rows = list_srt_positions(path)
     stated = [(time_s, speed) for _, time_s, speed in rows if speed is not None]
     if len(stated) >= max(MIN_STATED * len(rows), 2):
         times_s, speeds = np.array(stated).T
         kept = np.concatenate([[True], np.diff(np.maximum.accumulate(times_s)) > 0])
         return SpeedTrack(path.name, times_s[kept], speeds[kept], MAX_LAG_S)
+    if len(rows) < MIN_POSITIONS:
+        return None
     found = read_srt_positions(path)
-    return None if found is None or found.times_s is None else _derive_speed(path.name, found, found.times_s, MAX_LAG_S)
+    assert found.times_s is not None
+    return _derive_speed(path.name, found, found.times_s, MAX_LAG_S)
 
 
 TRACK_FILES: dict[str, Callable[[Path, Path], SpeedTrack | None]] = {

@@ -252,7 +252,7 @@ class _Bytes:
 
 def _parse_cameras(path: Path) -> dict[int, ColmapCamera]:
     stream, cameras = _Bytes(path), dict[int, ColmapCamera]()
-    for _ in range(_check_count(path, int(stream.take("<Q")[0]), 48, len(stream.data))):
+    for _ in range(_check_count(path, int(stream.take("<Q")[0]), 40, len(stream.data))):
         number, model, width, height = (int(value) for value in stream.take("<iiQQ"))
         if model not in MODELS:
             raise DataError(path, found=f"camera model {model}", expected="a camera model of COLMAP", fix=_FIX)

@@ -77,13 +77,19 @@ def read_json_poses(path: Path, content: Any) -> Reconstruction:
     if time_key:
         stamps = [_find_value(entry, time_key) for _, entry in entries]
         times_s = convert_times([_read_time(*stamp) for stamp in zip(places, stamps, strict=True)])[0]
+    note = _describe_keys(path, keys)
+    distinct_s, order = np.unique(() if times_s is None else times_s, return_index=True)
+    if times_s is not None and not is_named and 2 * len(distinct_s) > len(T) and not (np.diff(times_s) > 0).all():
+        times_s = distinct_s
+        left_out = f", and {len(T) - len(order)} of an equal time are left out" if len(order) < len(T) else ""
+        note += f"; they are sorted by {time_key}{left_out}"
+        entries, T = [entries[row] for row in order], T[order]
     names = [str(entry.get(keys.name, name)) for name, entry in entries]
     if keys.program == "Meshroom" and isinstance(content.get("views"), list):
         views = [view for view in content["views"] if isinstance(view, dict)]
         images = {str(view.get("poseId")): str(view.get("path", "")) for view in views}
         names = [images.get(name, name) for name in names]
     is_named = bool(keys.name) or not all(name.isdecimal() for name, _ in entries)
-    note = _describe_keys(path, keys)
     return make_reconstruction(
         path, T, note, names=names if is_named else None, times_s=times_s, format="transforms", pose_format=keys
     )

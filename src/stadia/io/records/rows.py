@@ -410,6 +410,8 @@ def _find_columns_by_values(table: Table) -> dict[str, int] | None:
     matrix = values[0, width % 2 : width % 2 + 12].reshape(-1, 4)[:, :3] if width in (12, 13, 16, 17) else np.empty(0)
     if matrix.shape == (3, 3) and is_rotation(matrix):
         return None
+    if width == COVARIANCE_COLUMNS and _is_covariance(values[0, 8:]) and are_units(values[:, 4:8]):
+        return dict(zip(("t", *POSITION, *QUATERNION[1:], "qw"), range(8), strict=True))
     places = [(start, start - 3) for start in range(4 if width in (9, 10) else 5, min(width - 3, MAX_LEADING + 4))]
     if not are_units(values[:, 4:8]):  # else the rows are those of TUM or EuRoC, in which a quaternion is last
         places += [(start, start + 4) for start in range(1, min(width - 6, MAX_LEADING))]
@@ -429,6 +431,15 @@ def _find_columns_by_values(table: Table) -> dict[str, int] | None:
     quaternion = QUATERNION if w_first else (*QUATERNION[1:], "qw")
     columns = dict(zip((*POSITION, *quaternion), (x, x + 1, x + 2, *range(start, start + 4)), strict=True))
     return {"t": time, **columns, **({"ns": time + 1} if split else {})}
+
+
+COVARIANCE_COLUMNS = 44  # t x y z qx qy qz qw, and a 6x6 covariance
+
+
+def _is_covariance(numbers: Array) -> bool:
+    """Return whether 36 numbers are the covariance of ROS's PoseWithCovariance: symmetric, with variances."""
+    matrix = numbers.reshape(6, 6)
+    return bool(np.allclose(matrix, matrix.T) and (np.diag(matrix) >= 0).all())
 
 
 UNTURNED = 0.9  # w of the first pose, which most programs write without rotation
@@ -572,10 +583,13 @@ def _read_quaternions(
     quaternions, note = _normalize(table, table.values[:, [columns[key] for key in QUATERNION]])
     notes += note
     kept, repeated = list[int](), 0
-    _check_resolution(table, times, columns["t"])
+    is_copy = np.r_[False, (np.diff(table.values, axis=0) == 0).all(axis=1)]
+    if is_copy.any():
+        notes.append(f"{is_copy.sum()} of {len(is_copy)} rows of {name} repeat the row before, and are left out")
+    _check_resolution(table, times if is_copy[1:].all() else times[~is_copy], columns["t"])
     for row, time_s in enumerate(times):
         before = times[kept[-1]] if kept else -math.inf
-        if not quaternions[row].any():
+        if is_copy[row] or not quaternions[row].any():
             continue
         if is_reference and time_s == before:
             repeated += 1
