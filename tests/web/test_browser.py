@@ -342,6 +342,9 @@ def test_a_dropped_result_gets_its_verdict_and_its_correction(open_tab: Callable
     for width in WIDTHS.values():
         tab.page.set_viewport_size({"width": width, "height": 900})
         tab.page.goto((tmp_path / "verdict.html").as_uri())
+        tab.page.wait_for_selector("canvas[data-drawn]")
+        tab.page.click(".views-row button >> nth=2")
+        assert tab.text(".view-large p").startswith("000002.png: ")
         assert tab.find_faults_of_access() == []
         assert tab.find_cut_off() <= 0
     tab.page.goto(f"{tab.address}#picture")

@@ -9,14 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stadia.io.records.reconstruction import Reconstruction
     from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict
     from stadia.judge.reconstructions.worst_pairs import ShownPair
+    from stadia.report.point_cloud_figures import PointCloudFigure
     from stadia.report.reconstruction_page import PairPicture, ShownCause, ShownPurpose
     from stadia.sfm.image_matches import ImageMatches
 
 MAX_CORRECTED_BYTES = 16 << 20
 """Largest archive of a corrected result in a page, bytes."""
+
+
+MAX_VIEWS = 40
+"""Most images in the row below the 3D view."""
+
+MAX_RADII = 8.0
+"""Largest distance of a shown point from the middle of the scene, in radii of the scene."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,73 @@ def write_page(
             positions=np.asarray(invert_pose(pose_images(reconstruction, matches).T_camera_world)[:, :3, 3], float),
             rows=_list_rows(verdict),
             others=pictures[1 : len(shown)],
+            cloud=make_scene(reconstruction, matches, verdict, fix),
         ),
+    )
+
+
+def make_scene(
+    reconstruction: Reconstruction, matches: ImageMatches, verdict: ReconstructionVerdict, fix: Correction | None
+) -> PointCloudFigure:
+    """Return the 3D view: the points that matches give, the cameras as given, and as corrected if they are.
+
+    The given cameras are aligned with the corrected ones by their positions.
+    """
+    import numpy as np
+
+    from stadia.geometry.align import umeyama
+    from stadia.geometry.poses import invert_pose
+    from stadia.report.point_cloud_figures import GIVEN_COLOR, SceneCamera, SceneView, pack_scene, place_upright
+    from stadia.sfm.match_triangulation import pose_images, triangulate_features, view_matches
+
+    given = pose_images(reconstruction, matches)
+    posed = given if fix is None else pose_images(fix.reconstruction, matches)
+    view = view_matches(posed, matches)
+    sparse, of_feature = triangulate_features(view)
+    T_world_camera = invert_pose(posed.T_camera_world)
+    T_view_world, radius = place_upright(sparse.points, T_world_camera)
+    rows = np.unique(np.linspace(0, len(posed.images) - 1, MAX_VIEWS).round().astype(int))
+    images = matches.read_images(posed.images[rows].tolist())
+    colors, is_seen = np.zeros((len(sparse.points), 3), np.uint8), np.zeros(len(sparse.points), bool)
+    for row in rows:
+        of_row = (view.features.rows == row) & (of_feature >= 0)
+        image, pixels = images[posed.images[row]], np.rint(view.features.xy[of_row]).astype(int)
+        limits = np.array(image.shape[1::-1]) - 1
+        x, y = np.clip(pixels, 0, limits).T
+        colors[of_feature[of_row]], is_seen[of_feature[of_row]] = image[y, x], True
+    points = sparse.points @ T_view_world[:3, :3].T + T_view_world[:3, 3]
+    is_seen &= np.linalg.norm(points, axis=1) < MAX_RADII * radius
+
+    def place(T: NDArray[np.float64], row: int, color: tuple[int, int, int]) -> SceneCamera:
+        width, height = posed.sizes[row].tolist()
+        return SceneCamera(posed.K[row], height, width, T_view_world @ T, color)
+
+    cameras = [place(T, row, (255, 255, 255)) for row, T in enumerate(T_world_camera)]
+    lines = [(np.array([camera.T_world_camera[:3, 3] for camera in cameras]), (150, 150, 150))]
+    if fix is not None:
+        T_given = invert_pose(given.T_camera_world)
+        _, both, both_given = np.intersect1d(posed.images, given.images, return_indices=True)
+        moved = umeyama(T_given[both_given, :3, 3], T_world_camera[both, :3, 3], "sim3").transform_poses(
+            T_given[both_given]
+        )
+        cameras += [place(T, row, GIVEN_COLOR) for row, T in zip(both.tolist(), moved, strict=True)]
+    counts = np.bincount(sparse.observed[:, 0], minlength=len(posed.images))
+    agreement = {image.index: image for image in verdict.images}
+    views = []
+    for row in rows.tolist():
+        found = agreement.get(int(posed.images[row]))
+        about = f"{counts[row]} points"
+        if found is not None:
+            about += f"; as given, {found.agree} matches agree and {found.contradict} contradict"
+        views.append(SceneView(matches.names[posed.images[row]], about, images[posed.images[row]], cameras[row]))
+    return pack_scene(
+        points[is_seen].astype(np.float32),
+        colors[is_seen],
+        "units of the result",
+        lines=lines,
+        cameras=cameras,
+        views=views,
+        radius=radius,
     )
 
 

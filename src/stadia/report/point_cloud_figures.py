@@ -3,15 +3,17 @@
 import base64
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stadia.io.input_files import read_json
-from stadia.report.embedded_images import UNREADABLE, decode_png, note_unreadable
+from stadia.report.embedded_images import UNREADABLE, decode_png, encode_jpeg, note_unreadable
 from stadia.report.run_files import METRES, RunFiles, check_inside
 
 MAX_CLOUDS, MAX_CLOUD_PIXELS = 2, 65_536
@@ -120,3 +122,133 @@ def make_point_cloud(
     center = (K[0, 2] + 0.5) * across - 0.5, (K[1, 2] + 0.5) * down - 0.5
     camera = (K[0, 0] * across, K[1, 1] * down, *center)
     return pack_point_cloud(name, name, counts, np.asarray(small, np.uint8), camera, per_count, depth_scale)
+
+
+# -- scenes of points and cameras
+
+SHOWN_SIDE = 640
+"""Longest side, pixels, of the images of a scene."""
+
+GIVEN_COLOR, CORRECTED_COLOR = (240, 150, 60), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class SceneCamera:
+    """A camera in a 3D view.
+
+    K: (3, 3) of an image of this size, pixels.
+    height, width: size of the image.
+    T_world_camera: (4, 4) pose, camera to world.
+    color: RGB of its lines.
+    """
+
+    K: NDArray[np.float64]
+    height: float
+    width: float
+    T_world_camera: NDArray[np.float64]
+    color: tuple[int, int, int] = CORRECTED_COLOR
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values of the camera for the script of the page."""
+        fov_deg = math.degrees(2 * math.atan(0.5 * self.width / self.K[0, 0]))
+        T = self.T_world_camera[:3].tolist()
+        return {"fov_deg": fov_deg, "aspect": self.width / self.height, "T": T, "color": self.color}
+
+
+@dataclass(frozen=True)
+class SceneView:
+    """An image of a scene, through whose camera readers look.
+
+    name: name of the image.
+    about: what is known about it, such as the number of its matches.
+    image: (H, W, 3) RGB; None without one.
+    camera: its camera.
+    """
+
+    name: str
+    about: str
+    image: NDArray[np.uint8] | None
+    camera: SceneCamera
+
+
+def pack_scene(
+    points: NDArray[np.float32],
+    colors: NDArray[np.uint8],
+    unit: str,
+    *,
+    lines: Sequence[tuple[NDArray[np.float64], tuple[int, int, int]]],
+    cameras: Sequence[SceneCamera],
+    frames: Sequence[tuple[str, int, NDArray[np.uint8] | None]] = (),
+    views: Sequence[SceneView] = (),
+    radius: float = 0.0,
+) -> PointCloudFigure:
+    """Pack a 3D view for a page.
+
+    points: (N, 3).
+    colors: (N, 3).
+    unit: unit of lengths.
+    lines: lines (M, 3), each with its RGB color.
+    cameras: the cameras.
+    frames: for a timeline, the name, the number of points and the image (H, W, 3) RGB or None of each camera, in the
+        order of the points.
+    views: images in a row below the view; a click on one looks through its camera.
+    radius: radius of a scene around the origin; 0 for one in front of a camera at the origin.
+    """
+    view = {
+        "count": len(points),
+        "lines": [{"points": path.tolist(), "color": color} for path, color in lines],
+        "cameras": [camera.to_json() for camera in cameras],
+        "frames": [
+            {"name": name, "count": count, "image": "" if image is None else encode_jpeg(image[..., ::-1], 320).uri}
+            for name, count, image in frames
+        ],
+        "views": [
+            {
+                "name": one.name,
+                "about": one.about,
+                "image": "" if one.image is None else encode_jpeg(_shrink(one.image)[..., ::-1], SHOWN_SIDE).uri,
+                **one.camera.to_json(),
+            }
+            for one in views
+        ],
+        "radius": radius,
+    }
+    data = points.astype("<f4").tobytes() + colors.tobytes()
+    packed = base64.b64encode(data).decode()
+    return PointCloudFigure(name="scene", frame="", unit=unit, points=packed, view=json.dumps(view))
+
+
+def _shrink(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    factor = min(1.0, SHOWN_SIDE / max(image.shape[:2]))
+    size = max(round(image.shape[1] * factor), 1), max(round(image.shape[0] * factor), 1)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def place_upright(
+    points: NDArray[np.float64], T_world_camera: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Return the pose T_view_world (4, 4) of a view of a scene, and the radius of the scene.
+
+    The view is upright if most images are, looks along the mean direction of the cameras, and is centered at the scene.
+
+    points: (N, 3) of the scene.
+    T_world_camera: (F, 4, 4) poses.
+
+    Examples:
+        >>> T, radius = place_upright(np.zeros((0, 3)), np.eye(4)[None])
+        >>> T.tolist() == np.eye(4).tolist()
+        True
+    """
+    down, forward = T_world_camera[:, :3, 1].mean(0), T_world_camera[:, :3, 2].mean(0)
+    y = down / max(float(np.linalg.norm(down)), 1e-12) if np.linalg.norm(down) > 0.1 else T_world_camera[0, :3, 1]
+    level = forward - (forward @ y) * y
+    if np.linalg.norm(level) < 0.1:  # The cameras look everywhere.
+        level = T_world_camera[0, :3, 2] - (T_world_camera[0, :3, 2] @ y) * y
+    z = level / max(float(np.linalg.norm(level)), 1e-12)
+    R = np.stack([np.cross(y, z), y, z])
+    seen = np.concatenate([points, T_world_camera[:, :3, 3]])
+    center = np.median(seen, axis=0)
+    apart = np.linalg.norm(seen - center, axis=1)
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = R, -R @ center
+    return T, max(float(np.percentile(apart, 80)), 1e-6)

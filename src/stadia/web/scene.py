@@ -21,9 +21,9 @@ from stadia.data.video.video_map import StoredMap
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.geometry.cameras import resize_K
 from stadia.geometry.poses import invert_pose
+from stadia.report.point_cloud_figures import SceneCamera, pack_scene
 from stadia.report.result_page import ResultPage, render_result
 from stadia.web.page_headers import HEADERS
-from stadia.web.share_page import SceneCamera, pack_scene
 from stadia.web.video import find_centers, read_poses
 
 MAX_FRAMES, MAX_FRAME_POINTS = 60, 8_000

@@ -1,11 +1,6 @@
 """Describe a prediction for the page that its user shares."""
 
-import base64
-import json
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,8 +14,13 @@ from stadia.io.input_files import read_bytes
 from stadia.io.records.trajectory import TRAJECTORY_DRAWING
 from stadia.predict.describe import verdict_lines
 from stadia.predict.run import CLOUD, VIDEO
-from stadia.report.embedded_images import encode_jpeg
-from stadia.report.point_cloud_figures import PointCloudFigure, fit_cloud_size, make_point_cloud
+from stadia.report.point_cloud_figures import (
+    PointCloudFigure,
+    SceneCamera,
+    fit_cloud_size,
+    make_point_cloud,
+    pack_scene,
+)
 from stadia.report.result_page import ResultPage
 from stadia.web.forms import drop_commands
 from stadia.web.measuring import Measured, MeasuredForm, MeasureForm
@@ -47,59 +47,6 @@ NO_LICENCE = "none recorded"
 _SCALE_OF_NETWORK = "the network's training"
 
 Pixel = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class SceneCamera:
-    """A camera in a 3D view.
-
-    K: (3, 3) of an image of this size, pixels.
-    height, width: size of the image.
-    T_world_camera: (4, 4) pose, camera to world.
-    """
-
-    K: NDArray[np.float64]
-    height: float
-    width: float
-    T_world_camera: NDArray[np.float64]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the values of the camera for the script of the page."""
-        fov_deg = math.degrees(2 * math.atan(0.5 * self.width / self.K[0, 0]))
-        return {"fov_deg": fov_deg, "aspect": self.width / self.height, "T": self.T_world_camera[:3].tolist()}
-
-
-def pack_scene(
-    points: NDArray[np.float32],
-    colors: NDArray[np.uint8],
-    unit: str,
-    *,
-    lines: Sequence[tuple[NDArray[np.float64], tuple[int, int, int]]],
-    cameras: Sequence[SceneCamera],
-    frames: Sequence[tuple[str, int, NDArray[np.uint8] | None]] = (),
-) -> PointCloudFigure:
-    """Pack a 3D view for a page.
-
-    points: (N, 3).
-    colors: (N, 3).
-    unit: unit of lengths.
-    lines: lines (M, 3), each with its RGB color.
-    cameras: the cameras.
-    frames: for a timeline, the name, the number of points and the image (H, W, 3) RGB or None of each camera, in the
-        order of the points.
-    """
-    view = {
-        "count": len(points),
-        "lines": [{"points": path.tolist(), "color": color} for path, color in lines],
-        "cameras": [camera.to_json() for camera in cameras],
-        "frames": [
-            {"name": name, "count": count, "image": "" if image is None else encode_jpeg(image[..., ::-1], 320).uri}
-            for name, count, image in frames
-        ],
-    }
-    data = points.astype("<f4").tobytes() + colors.tobytes()
-    packed = base64.b64encode(data).decode()
-    return PointCloudFigure(name="scene", frame="", unit=unit, points=packed, view=json.dumps(view))
 
 
 def describe_photo(prediction: PhotoPrediction, items: Sequence[MeasureForm] = ()) -> ResultPage:

@@ -105,13 +105,15 @@ export class CloudView {
 
   // positions: float32 (3 N); colors: uint8 (3 N); unit: of a length; lines: [{ points: [[x, y, z], ...], color: [r, g, b] }];
   // cameras: as `frustumOf`; keepsView: the view stays; ground: plane [nx, ny, nz, offset] for a grid, or null; pitch: angle
-  // between neighboring points of one picture at the origin, whose gaps are then filled, or 0.
-  show(positions, colors, unit, { lines = [], cameras = [], keepsView = false, ground = null, pitch = 0 } = {}) {
+  // between neighboring points of one picture at the origin, whose gaps are then filled, or 0; radius: of a scene around the
+  // origin, or 0 for one in front of a camera there.
+  show(positions, colors, unit, { lines = [], cameras = [], keepsView = false, ground = null, pitch = 0, radius = 0 } = {}) {
     Object.assign(this, { positions, pitch, packed: packColors(colors), count: positions.length / 3, unit, times: [], step: 1 });
     const depths = [];
     for (let i = 0; i < this.count; i += Math.max(Math.floor(this.count / 1000), 1)) depths.push(positions[3 * i + 2]);
     depths.sort((a, b) => a - b);
-    this.middle = depths[Math.floor(depths.length / 2)] || 1;
+    this.middle = radius || depths[Math.floor(depths.length / 2)] || 1;
+    this.center = radius ? [0, 0, 0] : [0, 0, this.middle];
     const axes = AXES.map(([, to, color]) => ({ points: [[0, 0, 0], to.map((step) => (step * this.middle) / 5)], color }));
     this.lines = [...(ground ? makeGrid(ground, this.middle) : []), ...axes, ...lines].filter(({ points }) => points.length > 1).map(makeLine);
     this.showCameras(cameras);
@@ -167,13 +169,20 @@ export class CloudView {
   // From behind the camera, to its left and above.
   reset() {
     const shape = this.canvas.clientWidth / this.canvas.clientHeight || WIDE; // a narrow canvas sees less from left to right
-    this.view = { target: [0, 0, this.middle], yaw: Math.PI / 12, pitch: Math.PI / 12, distance: 1.55 * this.middle * Math.max(WIDE / shape, 1) };
+    this.view = { target: [...this.center], yaw: Math.PI / 12, pitch: Math.PI / 12, distance: 1.55 * this.middle * Math.max(WIDE / shape, 1) };
     this.request();
   }
 
   // From where the picture was taken.
   look() {
     this.view = { target: [0, 0, this.middle], yaw: 0, pitch: 0, distance: this.middle };
+    this.request();
+  }
+
+  // Through a camera of the scene: T, rows of T_world_camera. The view stays upright.
+  lookThrough({ T }) {
+    const forward = T.map((row) => row[2]), target = T.map((row) => row[3] + this.middle * row[2]);
+    this.view = { target, yaw: Math.atan2(forward[0], forward[2]), pitch: Math.asin(Math.max(-1, Math.min(1, forward[1]))), distance: this.middle };
     this.request();
   }
 

@@ -45,13 +45,39 @@ function addTimeline(figure, frames, show) {
   draw();
 }
 
+// The images of a scene in a row; one that is clicked is shown large, and the view looks through its camera.
+function addViews(figure, views, cloud, cameras) {
+  const add = (name, about) => Object.assign(document.createElement(name), about), row = add("div", { className: "views-row" }), large = add("div", { className: "view-large", hidden: true });
+  const image = add("img", { alt: "" }), about = add("p", {}), overview = add("button", { type: "button", textContent: "Overview" });
+  const select = (number) => {
+    const view = views[number];
+    for (const [at, button] of [...row.children].entries()) button.setAttribute("aria-pressed", String(at === number));
+    large.hidden = !view;
+    cloud.showCameras(view ? [{ ...view, color: [86, 180, 233] }] : cameras); // others would hide what this one sees
+    if (!view) { cloud.reset(); return; }
+    Object.assign(image, { hidden: !view.image, src: view.image || "data:," });
+    about.textContent = [view.name, view.about].filter(Boolean).join(": ");
+    cloud.lookThrough(view);
+  };
+  for (const [number, view] of views.entries()) {
+    const button = add("button", { type: "button", title: view.name, ariaLabel: `Look through ${view.name}`, ariaPressed: "false" });
+    button.append(view.image ? add("img", { src: view.image, alt: "", loading: "lazy" }) : view.name);
+    button.addEventListener("click", () => select(button.getAttribute("aria-pressed") === "true" ? -1 : number));
+    row.append(button);
+  }
+  overview.addEventListener("click", () => select(-1));
+  large.append(image, about, overview);
+  figure.append(row, large);
+}
+
 for (const figure of document.querySelectorAll("figure.cloud")) {
   const canvas = figure.querySelector("canvas"), about = figure.querySelector(".how");
   try {
     const bytes = Uint8Array.from(atob(canvas.dataset.points), (letter) => letter.charCodeAt(0));
-    const view = JSON.parse(canvas.dataset.view), [positions, colors] = pointsOf(bytes, view), { lines, cameras, frames } = view;
+    const view = JSON.parse(canvas.dataset.view), [positions, colors] = pointsOf(bytes, view), { lines, cameras, frames, views, radius } = view;
     const cloud = new CloudView(canvas, (text) => { about.textContent = text; });
-    cloud.show(positions, colors, canvas.dataset.unit, { lines, cameras });
+    cloud.show(positions, colors, canvas.dataset.unit, { lines, cameras, radius });
+    if (views?.length) addViews(figure, views, cloud, cameras);
     const ends = (frames ?? []).reduce((sums, frame) => [...sums, sums.at(-1) + frame.count], [0]);
     if (ends.length > 1) addTimeline(figure, frames, (number, isAll) => {
       const [first, end] = isAll || ends[number] === ends[number + 1] ? [0, ends.at(-1)] : [ends[number], ends[number + 1]];
