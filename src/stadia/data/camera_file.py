@@ -79,6 +79,9 @@ def write_camera_file(request: CameraRequest) -> list[str]:
     values = {"format": FORMAT, "K": known.K.tolist(), "height": known.height, "width": known.width, "origin": origin}
     values |= {} if lens is None else {"distortion": {"model": lens.model, "coefficients": lens.coefficients.tolist()}}
     write_json(path, values)
+    skew_px = float(known.K[..., 0, 1].max())
+    if abs(skew_px) > MAX_SKEW_PX:
+        notes.append(f"note: K has a skew of {skew_px:.2f} px, which lenses do not have: calibrate without it")
     across_deg, down_deg = find_field_of_view(known)
     if replaced not in (None, origin):
         notes.insert(0, f"note: replaced the earlier camera ({replaced})")
@@ -122,6 +125,12 @@ view. Outside, the focal length is in another unit.
 MAX_FOCAL_RATIO = 1.15
 """Largest plausible ratio of fy and fx, either way; pixels of old video are 1.09 times as high as wide."""
 
+MAX_CENTER_RATIO = 1.15
+"""Largest ratio of the two factors of a resized image, since a principal point is not in the middle."""
+
+MAX_SKEW_PX = 0.5
+"""Skew of K, pixels, that moves no point by more than a pixel."""
+
 MIN_SIZE_FACTOR = 1.4  # twice the principal point over the image's size; above, K is for larger images
 
 
@@ -156,7 +165,13 @@ def _find_larger_images(cx: float, cy: float, camera: Intrinsics) -> tuple[str, 
         return None
     larger, own = f"{2 * cx:.0f}x{2 * cy:.0f}", f"{camera.width}x{camera.height}"
     found = f"the principal point ({cx:g}, {cy:g}) fits images of about {larger}, not {own}"
-    return found, f"multiply fx and cx by {1 / sizes[0]:.3g}, fy and cy by {1 / sizes[1]:.3g}"
+    if abs(math.log(sizes[0] / sizes[1])) < math.log(MAX_CENTER_RATIO):
+        factor = 1 / math.sqrt(sizes[0] * sizes[1])
+        return (
+            found,
+            f"multiply all of K by one factor near {factor:.2g}: the width of these images over that of K's images",
+        )
+    return found, "crop or resize the images as those of the calibration, or calibrate these images"
 
 
 def describe_camera_file(path: Path) -> str | None:

@@ -118,6 +118,26 @@ class DistortedCamera:
         return digest.hexdigest()
 
     @property
+    def fold_deg(self) -> float | None:
+        """Return the angle, degrees, from which the radius of a fisheye polynomial shrinks.
+
+        It is None if the image ends before it, and above MAX_FOLD_DEG.
+        """
+        if self.model != EQUIDISTANT:
+            return None
+        angles = np.radians(np.linspace(0, MAX_FOLD_DEG, 241))
+        k1, k2, k3, k4 = self.coefficients[:4]
+        radius = angles * (1 + k1 * angles**2 + k2 * angles**4 + k3 * angles**6 + k4 * angles**8)
+        falling = np.flatnonzero(np.diff(radius) <= 0)
+        cx, cy = self.K[:2, 2]
+        edge = max(
+            cx / self.K[0, 0], (self.width - cx) / self.K[0, 0], cy / self.K[1, 1], (self.height - cy) / self.K[1, 1]
+        )
+        if not len(falling) or radius[falling[0]] >= edge:
+            return None
+        return float(np.degrees(angles[falling[0]]))
+
+    @property
     def corner_shift_px(self) -> float:
         """Return how far the distortion shifts the image corner that it shifts most, in pixels.
 
@@ -132,6 +152,10 @@ class DistortedCamera:
             if shift_px > 1e-6:  # OpenCV returns the pixel itself if it has no ray
                 return shift_px
         return 0.0
+
+
+MAX_FOLD_DEG = 60.0
+"""Largest angle from the axis at which a fold of a fisheye polynomial is a fault: beyond it, a lens has its rim."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +246,10 @@ def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
 
     Raises DataError for an impossible lens, which would fold the image.
     """
+    if (fold_deg := lens.fold_deg) is not None:
+        found = f"{lens.model} coefficients whose radius shrinks from {fold_deg:.0f} degrees on, inside the image"
+        fix = "calibrate again with the board in the corners of the image, or keep the distortion: undistort=false"
+        raise DataError(where, found=found, expected="a radius that grows up to the edge of the image", fix=fix)
     with np.errstate(all="ignore"):
         new_K = compute_pinhole_K([(lens, np.eye(3))])
         made = Undistortion(lens, np.eye(3), new_K)

@@ -41,6 +41,11 @@ EXPECTED = (
 )
 MAX_BYTES = 1 << 20
 MAX_CAMERAS = 64
+_LENS_MODEL = re.compile(
+    r"\b(?:model_type|camera_model|intrinsic_type|projection_model)\W{1,4}([A-Za-z]\w+)", re.IGNORECASE
+)
+"""Name of a lens model in a file without fx, fy, cx, cy, such as Scaramuzza's polynomial in files of camodocal."""
+
 _FIELD_OF_VIEW = re.compile(r"(\w*(?:fov|field_of_view)\w*)\W{1,4}(\d{1,3}(?:\.\d+)?)\b", re.IGNORECASE)
 MAX_WORDS = 8  # words of an unknown file that an error names
 MAX_NUMBERS = 64  # numbers of an array of a camera in an .npz, at most
@@ -83,6 +88,11 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
         text = " ".join(read_npz(path)) if is_archive else read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)
         words = list(dict.fromkeys(re.findall(r"[A-Za-z_]\w+", text)))[:MAX_WORDS]
         found = f"0 cameras: no fx, fy, cx, cy and no K among {', '.join(words)}"
+        if model := _LENS_MODEL.search(text):
+            found = f"the lens model {model[1]}, which is not read"
+            fix = (
+                "calibrate it as a pinhole or a fisheye (Kalibr: pinhole-radtan, pinhole-equi), or undistort the images"
+            )
         if angle := _FIELD_OF_VIEW.search(text):
             degrees = float(angle[2]) if float(angle[2]) > math.pi else math.degrees(float(angle[2]))
             found = f"0 cameras, but a field of view ({angle[1]})"
@@ -231,7 +241,7 @@ def _read_colmap(path: Path, text: str) -> Iterator[CalibratedCamera]:
 
 
 def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
-    content = parse_json(path, text, EXPECTED)
+    content = _name_sensors(parse_json(path, text, EXPECTED))
     if isinstance(content, list) and content and isinstance(content[0], Mapping):  # reconstruction.json of OpenSfM
         return read_cameras_by_keys(path, content)
     if not isinstance(content, Mapping):
@@ -254,6 +264,39 @@ def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
         return found
     is_of_images = all(_IMAGE_KEY.fullmatch(str(key)) for key in content)
     return [_vary(found[0], {camera.name: camera.K for camera in found})] if is_of_images else found
+
+
+NUSCENES_SIZE = {"width": 1600, "height": 900}
+"""Size of all images of nuScenes (Caesar et al., CVPR 2020), which calibrated_sensor.json lacks."""
+
+MAX_OFF_CENTER = 0.2
+"""Distance of a principal point from the middle, over half the width, of images that have the size of the data set."""
+
+DDAD_SIZE = {"width": 1936, "height": 1216}
+"""Size of all images of DDAD (github.com/TRI-ML/DDAD), whose calibration lacks it."""
+
+
+def _name_sensors(content: Any) -> Any:
+    """Return the cameras among the sensors of nuScenes and DDAD by their names; other content unchanged.
+
+    A LiDAR has no focal length.
+    """
+    if isinstance(content, list):
+        named = dict[str, Any]()
+        for sensor in content:
+            K = flatten_numbers(sensor.get("camera_intrinsic", ())) if isinstance(sensor, Mapping) else []
+            if len(K) == 9:
+                fx, _, cx, _, fy, cy = K[:6]
+                size = NUSCENES_SIZE if abs(2 * cx / NUSCENES_SIZE["width"] - 1) < MAX_OFF_CENTER else {}
+                named[str(sensor.get("token"))] = {"fx": fx, "fy": fy, "cx": cx, "cy": cy, **size}
+        return named or content
+    if not isinstance(content, Mapping):
+        return content
+    names, values = _list(content.get("names")), _list(content.get("intrinsics"))
+    if not names or len(names) != len(values) or not all(isinstance(one, Mapping) for one in values):
+        return content
+    size = DDAD_SIZE if all("skew" in one for one in values) else {}
+    return {str(name): {**size, **one} for name, one in zip(names, values, strict=True) if one.get("fx")}
 
 
 _COLMAP_KEYS = ("model", "width", "height", "params")  # of a camera in JSON, as EPIC-Fields and pycolmap have it

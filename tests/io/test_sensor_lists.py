@@ -1,0 +1,49 @@
+"""Calibrations that list several sensors: cameras have the names of the file, and a LiDAR is none."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.refusals import refuses
+
+from stadia.core.errors import DataError
+from stadia.data.lens_distortion import DistortedCamera, make_undistortion
+from stadia.io.records.calibration import read_calibration
+
+K = [[1000.0, 0, 800], [0, 1000, 450], [0, 0, 1]]
+
+
+def test_names_of_ddad_are_those_of_its_list(tmp_path: Path) -> None:
+    values = [{"fx": f, "fy": f, "cx": 960, "cy": 610, "skew": 0} for f in (0, 2000.0, 1000.0)]
+    (tmp_path / "a.json").write_text(json.dumps({"names": ["LIDAR", "CAMERA_01", "CAMERA_05"], "intrinsics": values}))
+    cameras = read_calibration(tmp_path / "a.json")
+    assert [(camera.name, camera.K[0, 0], camera.size) for camera in cameras] == [
+        ("CAMERA_01", 2000, (1216, 1936)),
+        ("CAMERA_05", 1000, (1216, 1936)),
+    ]
+
+
+def test_sensors_of_nuscenes_are_named_by_their_tokens(tmp_path: Path) -> None:
+    sensors = [{"token": "lidar", "camera_intrinsic": []}, {"token": "front", "camera_intrinsic": K}]
+    (tmp_path / "a.json").write_text(json.dumps(sensors))
+    (camera,) = read_calibration(tmp_path / "a.json")
+    assert (camera.name, camera.size) == ("front", (900, 1600))
+    np.testing.assert_array_equal(camera.K, K)
+
+
+@pytest.mark.parametrize("key", ["model_type", "camera_model"])
+def test_a_lens_model_that_is_not_read_is_named(tmp_path: Path, key: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"%YAML:1.0\n{key}: scaramuzza\npoly_parameters:\n   p0: -246.0\n")
+    with refuses(DataError, found="scaramuzza", fix="pinhole"):
+        read_calibration(tmp_path / "a.yaml")
+
+
+def test_a_fisheye_that_folds_inside_the_image_is_refused() -> None:
+    folds = DistortedCamera(np.array(K), "equidistant", np.array([-1.15, 2.91, -2.48, 0.18]), 900, 1600)
+    with refuses(DataError, where="a", found="shrinks from"):
+        make_undistortion(folds, "a")
+    narrow = DistortedCamera(np.array(K), "equidistant", np.array([-1.15, 2.91, -2.48, 0.18]), 300, 500)
+    assert narrow.resized(300, 500).fold_deg is not None, "its principal point is far from the middle"
+    usual = DistortedCamera(np.array(K), "equidistant", np.array([-0.02, 0.01, -0.01, 0.002]), 900, 1600)
+    assert usual.fold_deg is None
