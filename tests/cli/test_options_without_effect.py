@@ -141,6 +141,7 @@ WITHOUT_EFFECT = {
     },
     "view": {
         "--predictions": "run --predictions x",
+        "--images": "map --images x",
         "--frames": "map --frames 3",
         "--host": "photo.png --out x.html --host 0.0.0.0",
         "--port": "photo.png --out x.html --port 80",

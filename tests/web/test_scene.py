@@ -1,20 +1,26 @@
 """What `stadia view` shows: points of all frames fit together where poses, depth and calibration do."""
 
+import base64
 import html
 import http.client
 import json
 import queue
 import re
+import struct
 import threading
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import pytest
 from scipy.spatial import cKDTree
 
+from stadia.core.errors import DataError
 from stadia.data import open_recordings
 from stadia.data.video.video_map import POINTS, MapCamera, StoredMap
-from stadia.web.scene import collect_map, collect_scene, make_frame, render_scene, show_page
+from stadia.io.records.colmap import read_colmap_points
+from stadia.web.scene import collect_map, collect_scene, make_frame, render_result_scene, render_scene, show_page
 
 
 def test_clouds_of_all_frames_are_one_world(worlds: Path) -> None:
@@ -52,6 +58,55 @@ def test_the_page_of_a_scene_holds_its_points_and_cameras(worlds: Path) -> None:
     assert len(view["cameras"]) == len(scene.frames)
     assert "<b>" not in page
     assert not re.search(r"(?:src|href)=[\"'](?!data:)", page), "the page loads nothing"
+
+
+def write_project(folder: Path, name: str) -> Path:
+    """A project of COLMAP: two cameras that look at a red point 4 m ahead, and their images."""
+    model = folder / "project" / "sparse" / "0"
+    model.mkdir(parents=True)
+    (model / "cameras.txt").write_text("1 PINHOLE 64 48 50 50 32 24\n")
+    poses = ["1 0 0 0 0 0 0", "1 0 0 0 -1 0 0"]  # world to camera: the second one is 1 m to the right
+    lines = [
+        f"{row + 1} {pose} 1 {text}\n\n" for row, (pose, text) in enumerate(zip(poses, ("a.png", name), strict=True))
+    ]
+    (model / "images.txt").write_text("".join(lines))
+    (model / "points3D.txt").write_text("# id x y z r g b error track\n7 0.5 0 4 255 0 0 0.1 1 0 2 0\n")
+    images = folder / "project" / "images"
+    images.mkdir()
+    for path in (images / "a.png", folder / "secret.png"):
+        cv2.imwrite(str(path), np.full((48, 64, 3), 90, np.uint8))
+    return model
+
+
+def test_the_result_of_any_program_is_shown(tmp_path: Path) -> None:
+    """Cameras, path, points with their colors, and the images that lie next to it; a name cannot lead elsewhere."""
+    model = write_project(tmp_path, "../../../secret.png")
+    page = render_result_scene(model)
+    view = json.loads(html.unescape(re.search(r'data-view="([^"]*)"', page)[1]))
+    assert (view["count"], len(view["cameras"]), len(view["lines"])) == (1, 2, 1)
+    data = base64.b64decode(re.search(r'data-points="([^"]*)"', page)[1])
+    point, color = np.frombuffer(data[:12], "<f4"), np.frombuffer(data[12:], np.uint8)
+    assert color.tolist() == [255, 0, 0]
+    for camera, x in zip(view["cameras"], (-0.5, 0.5), strict=True):
+        T = np.array(camera["T"])
+        np.testing.assert_allclose(T[:, :3].T @ (point - T[:, 3]), [x, 0, 4], atol=1e-5)
+    assert [bool(one["image"]) for one in view["views"]] == [False, True], "sorted by name"
+
+
+def test_points_of_colmap_are_equal_as_text_and_binary(tmp_path: Path) -> None:
+    model = write_project(tmp_path, "b.png")
+    points, colors = read_colmap_points(model)
+    for name in ("cameras", "images"):
+        (model / f"{name}.bin").write_bytes(b"")
+    record = struct.pack("<Q3d3BdQ", 7, 0.5, 0, 4, 255, 0, 0, 0.1, 2) + bytes(16)
+    (model / "points3D.bin").write_bytes(struct.pack("<Q", 1) + record)
+    binary = read_colmap_points(model)
+    np.testing.assert_array_equal(points, binary[0])
+    np.testing.assert_array_equal(colors, binary[1])
+    for data in (b"", struct.pack("<Q", 1 << 60) + record, struct.pack("<Q", 2) + record):
+        (model / "points3D.bin").write_bytes(data)
+        with pytest.raises(DataError):
+            read_colmap_points(model)
 
 
 def test_a_map_is_its_points_and_placed_cameras(tmp_path: Path) -> None:

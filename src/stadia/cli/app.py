@@ -10,7 +10,7 @@ import typer
 
 from stadia.cli.options import RUNS, ForceOption, InputSettings, argument, flag, option, refuse_options
 from stadia.cli.output import echo
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError, DataError, StadiaError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -109,16 +109,17 @@ def _check_network(name: str) -> None:
 
 def view(
     context: typer.Context,
-    data: Annotated[Path, argument("A dataset, a folder of images, a map, or a run.")],
+    data: Annotated[Path, argument("A dataset, a folder of images, a map, a run, or any program's poses.")],
     overrides: InputSettings = None,
     predictions: Annotated[Path | None, option("A folder of `stadia predict` of the same frames.")] = None,
+    images: Annotated[Path | None, option("The images of a result; by default those next to it.")] = None,
     frames: Annotated[int, typer.Option(min=1, max=500, help="Frames, evenly spread.")] = 60,
     host: Annotated[str, typer.Option(help="Address to serve.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve.")] = 8080,
     out: Annotated[Path | None, option("Write the page as one .html file to share, and serve nothing.")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Show a dataset, a prediction, a map or a run in 3D, in the browser."""
+    """Show a dataset, a prediction, a map, a run or the result of any program in 3D, in the browser."""
     from stadia.data.video.video_map import RECORD
     from stadia.io.atomic_files import write_text
     from stadia.io.output_files import check_replaceable
@@ -131,10 +132,13 @@ def view(
         found = "no effect with --out, which serves nothing"
         refuse_options(context, ["host", "port"], found=found, expected="a page that is served")
         out = check_replaceable(out, "report", inputs=[data, predictions], force=force)
+    if images is not None:
+        found = "no effect with --images"
+        refuse_options(context, ("overrides", "predictions", "frames"), found=found, expected="the poses of a program")
     if kind := "a run" if is_run_folder(data) else "a map" if (data / RECORD).is_file() else "":
-        idle = ("overrides", "predictions", "frames")
-        refuse_options(context, idle, found=f"no effect on {kind}", expected="a dataset or a folder of images")
-    page = _make_page(data, overrides or [], predictions, frames)
+        of_data = ("overrides", "predictions", "frames", "images")
+        refuse_options(context, of_data, found=f"no effect on {kind}", expected="a dataset or a folder of images")
+    page = _make_page(data, overrides or [], predictions, images, frames)
     if out is not None:
         write_text(out, page)
         echo(f"page: {out}")
@@ -142,14 +146,15 @@ def view(
     show_page(page, host, port, lambda address: echo(f"page: {address}"))
 
 
-def _make_page(data: Path, overrides: list[str], predictions: Path | None, frames: int) -> str:
+def _make_page(data: Path, overrides: list[str], predictions: Path | None, images: Path | None, frames: int) -> str:
     from stadia.data import open_recordings
     from stadia.data.config import parse_source_options
     from stadia.data.video.video_map import RECORD, read_map
-    from stadia.io.input_files import read_text
+    from stadia.io.input_files import is_existing_path, read_text
+    from stadia.io.records.read import find_format
     from stadia.report.report_page import build_report
     from stadia.report.run_files import is_run_folder
-    from stadia.web.scene import collect_map, collect_scene, render_scene
+    from stadia.web.scene import collect_map, collect_scene, render_result_scene, render_scene
 
     if is_run_folder(data):
         with tempfile.TemporaryDirectory() as folder:
@@ -159,10 +164,18 @@ def _make_page(data: Path, overrides: list[str], predictions: Path | None, frame
     if (data / "predictions.json").is_file():
         fix = f"stadia view INPUT --predictions {data}"
         raise ConfigError(data, found="a folder of predictions", expected="what was predicted", fix=fix)
-    recordings = open_recordings(data, **parse_source_options(overrides))
-    if not recordings:
-        raise DataError(data, found="no recording", expected="one", fix="check the path")
-    scene = collect_scene(recordings[0], predictions, frames)
+    is_result = predictions is None and not overrides and is_existing_path(data) and find_format(data) is not None
+    if images is not None:
+        return render_result_scene(data, images)
+    try:
+        recordings = open_recordings(data, **parse_source_options(overrides))
+        if not recordings:
+            raise DataError(data, found="no recording", expected="one", fix="check the path")
+        scene = collect_scene(recordings[0], predictions, frames)
+    except StadiaError:
+        if not is_result:
+            raise
+        return render_result_scene(data)
     points = sum(len(frame.points) for frame in scene.frames)
     echo(f"{recordings[0].name}: {len(scene.frames)} frames, {points} points; Ctrl-C ends it", err=True)
     return render_scene(recordings[0].name, scene)

@@ -2,6 +2,7 @@
 else.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,20 +14,31 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import Recording
 from stadia.data.frame_preparation import frame_name
 from stadia.data.frame_selection import spread_indices
+from stadia.data.video.input_camera import is_image_file
 from stadia.data.video.video_map import StoredMap
 from stadia.evaluation.predictions_folder import Predictions
-from stadia.geometry.cameras import resize_K
+from stadia.geometry.cameras import centered_K, focal_px_from_fov, resize_K
 from stadia.geometry.poses import invert_pose
-from stadia.report.point_cloud_figures import SceneCamera, pack_scene
+from stadia.io.image_files import read_rgb
+from stadia.io.input_files import safe_join
+from stadia.io.records.colmap import read_colmap_points
+from stadia.io.records.read import read_reconstruction
+from stadia.report.point_cloud_figures import SceneCamera, SceneView, pack_scene, place_upright
 from stadia.report.result_page import ResultPage, render_result
 from stadia.web.page_headers import HEADERS
 from stadia.web.video import find_centers, read_poses
 
 MAX_FRAMES, MAX_FRAME_POINTS = 60, 8_000
+
+MAX_CAMERAS, MAX_RESULT_POINTS = 400, 400_000
+"""Most cameras of a result of another program in the view (MAX_RESULT_POINTS: most points)."""
+
+ASSUMED_SIZE, ASSUMED_K = (640, 480), centered_K(focal_px_from_fov(60.0, 640), 480, 640)
+"""Size of the images of a result that states none, and intrinsics of one without a camera: 60 degrees across."""
 
 SHOWN_WIDTH = 320
 """Width of the images shown at the cameras, pixels."""
@@ -162,6 +174,72 @@ def make_frame(
 def _center(poses: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Return the centers (N, 3) of cameras, in the frame of the first one."""
     return find_centers(invert_pose(poses[0]) @ T for T in poses)
+
+
+def render_result_scene(path: Path, images: Path | None = None) -> str:
+    """Return the page of the result of another program: cameras, path, points if its format has them, and images.
+
+    path: the result, of any format of `stadia.io.records.read.FORMATS`.
+    images: the folder of its images; None searches next to the result, as projects of COLMAP and nerfstudio have them.
+
+    Raises DataError for an unknown or damaged result.
+    """
+    result = read_reconstruction(path)
+    T_world_camera = result.T_world_camera
+    rows = np.flatnonzero(np.isfinite(T_world_camera).all((1, 2)))
+    if not len(rows):
+        raise DataError(path, found="no pose", expected="at least one", fix="check the file")
+    rows = rows[spread_indices(len(rows), MAX_CAMERAS)]
+    points, colors = (
+        read_colmap_points(path) if result.format == "colmap" else (np.zeros((0, 3)), np.zeros((0, 3), np.uint8))
+    )
+    every = max(-(-len(points) // MAX_RESULT_POINTS), 1)
+    points, colors = points[::every], colors[::every]
+    T_view_world, radius = place_upright(points, T_world_camera[rows])
+    centers = T_world_camera[rows][:, :3, 3] @ T_view_world[:3, :3].T + T_view_world[:3, 3]
+    shown = set(rows[spread_indices(len(rows), MAX_FRAMES)].tolist())
+    cameras, views = [], list[SceneView]()
+    for row in rows.tolist():
+        width, height = result.sizes[row].tolist() if all(result.sizes[row]) else ASSUMED_SIZE
+        K = result.K[row] if np.isfinite(result.K[row]).all() else ASSUMED_K
+        cameras.append(SceneCamera(K, height, width, T_view_world @ T_world_camera[row]))
+        if row in shown:
+            image = find_result_image(path, result.names[row], images)
+            views.append(SceneView(result.names[row] or str(row), "", image, cameras[-1]))
+    seen = points @ T_view_world[:3, :3].T + T_view_world[:3, 3]
+    cloud = pack_scene(
+        seen.astype(np.float32),
+        colors,
+        "units of the result",
+        lines=[(centers, PATH_COLOR)],
+        cameras=cameras,
+        views=views,
+        radius=radius,
+    )
+    facts = {"Format": result.format, "Images with a pose": f"{len(rows):,}", "Points": f"{len(points) * every:,}"}
+    facts |= {"Notes": "; ".join(result.notes)} if result.notes else {}
+    return render_result(
+        ResultPage(title=path.name, images=(), verdict="", lines=(), trust="", facts=facts, cloud=cloud)
+    )
+
+
+def find_result_image(path: Path, name: str, images: Path | None) -> NDArray[np.uint8] | None:
+    """Return an image (H, W, 3) RGB of a result, small; None if it is not found or cannot be read.
+
+    path: the result.
+    name: name of the image in the result, which others wrote: it cannot lead out of the folders that are searched.
+    images: the folder of the images; None searches in folders next to the result.
+    """
+    near = [path if path.is_dir() else path.parent]
+    near += [near[0].absolute().parent, near[0].absolute().parent.parent]
+    folders = [images] if images is not None else [place for one in near for place in (one / "images", one)]
+    for folder in folders:
+        for inside in (name, Path(name).name):
+            with contextlib.suppress(StadiaError, OSError, ValueError):
+                file = safe_join(folder, inside)
+                if inside and file.is_file() and is_image_file(file):
+                    return read_rgb(file)
+    return None
 
 
 def render_scene(name: str, scene: Scene) -> str:

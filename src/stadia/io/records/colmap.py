@@ -271,6 +271,51 @@ def _parse_images(path: Path) -> ColmapImages:
     return _make_images(path, names, np.array(rows).reshape(-1, 8))
 
 
+MAX_POINTS = 3_000_000
+"""Most points of a model that are read."""
+
+
+def read_colmap_points(path: Path) -> tuple[Array, NDArray[np.uint8]]:
+    """Return the points (N, 3) of a COLMAP model in its world, and their RGB colors (N, 3); N is 0 without points.
+
+    path: a folder or file, as for `read_colmap`.
+
+    Raises DataError for a damaged file, or more than MAX_POINTS points.
+    """
+    folder = find_model(path)
+    files = [] if folder is None else [folder / f"points3D{end}" for end in (".bin", ".txt")]
+    file = next((one for one in files if one.is_file()), None)
+    rows = list[Sequence[float]]()
+    if file is not None:
+        with name_parser_errors(file, expected=EXPECTED):
+            rows = _parse_points(file) if file.suffix == ".bin" else _parse_point_lines(file)
+    values = np.array(rows, np.float64).reshape(-1, 6)
+    return values[:, :3], np.clip(values[:, 3:], 0, 255).astype(np.uint8)
+
+
+def _parse_points(path: Path) -> list[Sequence[float]]:
+    stream, rows = _Bytes(path), list[Sequence[float]]()
+    count = int(stream.take("<Q")[0])
+    _check_points(path, min(count, len(stream.data) // 43))
+    for _ in range(count):
+        rows.append(stream.take("<Q3d3Bd")[1:7])
+        stream.skip(8 * int(stream.take("<Q")[0]))
+    return rows
+
+
+def _parse_point_lines(path: Path) -> list[Sequence[float]]:
+    text = read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    _check_points(path, len(lines))
+    return [[float(word) for word in line.split(maxsplit=7)[1:7]] for line in lines]
+
+
+def _check_points(path: Path, count: int) -> None:
+    if count > MAX_POINTS:
+        fix = "reduce them: colmap model_cleaner, or a smaller model"
+        raise DataError(path, found=f"{count} points", expected=f"at most {MAX_POINTS}", fix=fix)
+
+
 def _check_count(path: Path, count: int, least_bytes: int, size: int) -> int:
     if count > min(_MAX_IMAGES, size // least_bytes):
         raise DataError(

@@ -422,12 +422,17 @@ def read_reconstruction(path: Path) -> Reconstruction:
     path = Path(path)
     if not is_existing_path(path):
         raise DataError(path, found="no such file or folder", expected=EXPECTED, fix="check the path")
-    for format in FORMATS.values():
-        if format.finds(path):
-            reconstruction = format.reads(path)
-            check_numbers(reconstruction)
-            return reconstruction
-    raise DataError(path, found="something else", expected=EXPECTED, fix="convert it, or check the path")
+    name = find_format(path)
+    if name is None:
+        raise DataError(path, found="something else", expected=EXPECTED, fix="convert it, or check the path")
+    reconstruction = FORMATS[name].reads(path)
+    check_numbers(reconstruction)
+    return reconstruction
+
+
+def find_format(path: Path) -> str | None:
+    """Return the name of the first format of FORMATS that recognizes a file or folder; None for an unknown one."""
+    return next((name for name, format in FORMATS.items() if format.finds(path)), None)
 
 
 def write_reconstruction(reconstruction: Reconstruction, out: Path) -> Path:
