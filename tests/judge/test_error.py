@@ -18,7 +18,7 @@ from stadia.core.verdict import Verdict
 from stadia.geometry.poses import invert_pose
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.error import Measured, MeasuredError
-from stadia.judge.purposes import PURPOSES, grade_purposes, judge_purpose, parse_purpose
+from stadia.judge.purposes import PURPOSES, grade_purposes, judge_purpose, list_good_for, parse_purpose
 from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict, judge_reconstruction
 from stadia.sfm.image_matches import ImageMatches, list_following
 from stadia.sfm.pair_matching import FramePair
@@ -271,3 +271,20 @@ def test_numbers_that_no_camera_has_are_refused(change: Callable[[Reconstruction
     with pytest.raises(DataError) as refused:
         judge_reconstruction(change(make_result(RIGHT)), make_matches())
     assert refused.value.found.startswith(found)
+
+
+@pytest.mark.parametrize(("share", "good_for"), [(0.005, 3), (0.015, 2), (0.2, 1), (0.3, 0)])
+def test_depth_counts_for_a_purpose_where_it_is_measured(share: float, good_for: int) -> None:
+    """Without depth the other limits decide alone; with it the same limits hold as for metres."""
+    small = Measured(0.0, 0.0)
+    names = ("rotation_deg", "neighbor_rotation_deg", "position_share", "length_share", "inconsistent_px")
+    error = MeasuredError(**dict.fromkeys(names, small))
+    purposes = [PURPOSES[name] for name in ("mesh", "measuring", "navigation")]
+    assert all(judge_purpose(purpose, error).holds for purpose in purposes)
+    deep = replace(error, depth_share=Measured(share, 0.0))
+    assert sum(judge_purpose(purpose, deep).holds is True for purpose in purposes) == good_for
+    assert judge_purpose(parse_purpose("measuring=40%"), deep).holds
+
+
+def test_no_purpose_is_good_with_depth_beyond_all_limits() -> None:
+    assert list_good_for(Measured(0.0, 0.26)) == "good for no purpose"

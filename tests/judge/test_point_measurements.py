@@ -71,6 +71,23 @@ def test_right_depth_of_any_unit_is_usable(factor):
     assert (judged.verdict, judged.findings) == (Verdict.USABLE, ())
 
 
+@pytest.mark.parametrize("factor", [1.0, 5.0])
+def test_depth_has_a_relative_error_by_distance_and_region(factor):
+    """On the right, depth is a third too far; more than half of the points are right, and give the scale."""
+    mapped = measure_points([make_frame(factor * np.where(X > 0.55 * W, 1.3, 1.0) * TRUE)] * 8)
+    assert mapped.left_error == pytest.approx(0, abs=0.02)
+    assert mapped.right_error == pytest.approx(0.3, abs=0.02)
+    right = measure_points([make_frame(factor * TRUE)] * 8)
+    assert max(right.relative_error, right.near_error, right.far_error, right.right_error) < 0.02
+
+
+@pytest.mark.parametrize(("share", "severities"), [(0.2, []), (0.3, [Severity.WARN])])
+def test_depth_is_doubtful_beyond_the_error_that_navigation_allows(share, severities):
+    mapped = replace(measure_points([make_frame(TRUE)] * 8), relative_error=share)
+    judged = judge_measurements(replace(GOOD, mapped=mapped), TrainingRecord(steps=3000))
+    assert [finding.severity for finding in judged.findings if finding.code == "M35"] == severities
+
+
 @pytest.mark.parametrize("kind", WRONG)
 def test_wrong_depth_has_its_finding(kind):
     depth, codes = WRONG[kind]

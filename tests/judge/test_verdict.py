@@ -75,7 +75,13 @@ def test_a_bound_itself_is_within_the_limit() -> None:
 
 @pytest.mark.parametrize(
     ("deviation", "inliers", "verdict"),
-    [(0.02, 1.0, "usable"), (0.1, 1.0, "doubtful"), (0.3, 1.0, "unusable"), (0.02, 0.4, "doubtful")],
+    [
+        (0.02, 1.0, "usable"),
+        (0.2, 1.0, "usable"),
+        (0.3, 1.0, "doubtful"),
+        (0.6, 1.0, "unusable"),
+        (0.02, 0.4, "doubtful"),
+    ],
 )
 def test_a_scale_is_judged_by_deviation_and_inliers(deviation: float, inliers: float, verdict: str) -> None:
     assert judge_scale(ScaleFit(2.0, deviation, 0.1, inliers, 9, 3)) == verdict

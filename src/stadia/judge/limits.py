@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stadia.core.verdict import Verdict, find_worst
+from stadia.judge.purposes import MAX_DEPTH_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ _RESULTS = "checked on 80 maps in files of other programs, and by benchmarks/che
 RESULT_LIMITS = _make_table(
     Limit(
         "depth_error",
-        above(doubtful=0.1, unusable=0.25),
+        above(unusable=MAX_DEPTH_SHARE),
         "the median relative error of depth maps at triangulated points, up to one factor",
         _RESULTS,
     ),
@@ -171,7 +172,12 @@ RESULT_LIMITS = _make_table(
 """Limits of another program's result, by what `check_reconstruction` measures; its path is judged by `purposes`."""
 
 SCALE_LIMITS = _make_table(
-    Limit("deviation", above(doubtful=0.05, unusable=0.15), "the relative standard deviation of metres", _CHOSEN),
+    Limit(
+        "deviation",
+        above(doubtful=MAX_DEPTH_SHARE, unusable=0.5),
+        "the relative standard deviation of metres",
+        "doubtful as in `purposes`; beyond .5, two deviations reach 0 metres",
+    ),
     Limit("inliers", below(doubtful=0.5), "most measurements contradict the scale", _CHOSEN),
 )
 """Limits of a measured scale, by the fields of `geometry.scale_fit.ScaleFit`."""
@@ -227,6 +233,12 @@ DEPTH_LIMITS = _make_table(
 """Limits of predicted depth, by the fields of `depth.frame_measurements.FrameMeasurements`."""
 
 POINT_LIMITS = _make_table(
+    Limit(
+        "relative_error",
+        above(doubtful=MAX_DEPTH_SHARE),
+        "the median relative error of depth at a map's points, after median scaling",
+        "as in `purposes`",
+    ),
     Limit(
         "error",
         above(doubtful=0.75, unusable=0.95),

@@ -15,14 +15,16 @@ from stadia.judge.error import Measured, MeasuredError
 class PurposeLimit:
     """The largest error with which a result is good for a purpose.
 
-    field: a measurement: a field of `MeasuredError`, or one of DERIVED.
+    field: a measurement: a field of `MeasuredError`, or one of `find_measured`.
     most: the largest value.
     source: where it comes from.
+    is_optional: whether a result without this measurement, such as depth, is judged by the other limits alone.
     """
 
     field: str
     most: float
     source: str
+    is_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,14 @@ UNITS: Mapping[str, tuple[str, float, str]] = {
     "inconsistent_px": ("points in the images", 1.0, "px of 640"),
     "wrong_share": ("images with a wrong pose", 100.0, "%"),
     "position_m": ("position", 1.0, "m"),
+    "depth_share": ("depth", 100.0, "%"),
 }
 """Words, factor and unit of each field that purposes limit."""
+
+MAX_DEPTH_SHARE = 0.25
+"""Largest relative error of depth, and standard deviation of metres, with which a robot or a car can navigate: chosen,
+a quarter of the distance. Depth and metres with a larger one are good for nothing.
+"""
 
 _WRONG = PurposeLimit("wrong_share", 0.02, "chosen: one of fifty images")
 
@@ -86,11 +94,18 @@ PURPOSES: Mapping[str, Purpose] = {
             (
                 PurposeLimit("inconsistent_px", 1.0, "chosen: one pixel of images of 640"),
                 PurposeLimit("length_share", 0.02, "chosen: a hundredth of the size on each side"),
+                PurposeLimit("depth_share", 0.02, "as the lengths", is_optional=True),
                 replace(_WRONG, most=0.05, source="chosen: one of twenty images"),
             ),
         ),
         Purpose(
-            "measuring", (PurposeLimit("length_share", 0.01, "the given share of a length"), _WRONG), "measuring=1%"
+            "measuring",
+            (
+                PurposeLimit("length_share", 0.01, "the given share of a length"),
+                PurposeLimit("depth_share", 0.01, "the given share of a length", is_optional=True),
+                _WRONG,
+            ),
+            "measuring=1%",
         ),
         Purpose(
             "navigation",
@@ -101,6 +116,7 @@ PURPOSES: Mapping[str, Purpose] = {
                     0.02,
                     "visual odometry in vehicles errs by 1 to 2 % of the way (KITTI odometry, Geiger et al. 2012)",
                 ),
+                PurposeLimit("depth_share", MAX_DEPTH_SHARE, "chosen: a quarter of the distance", is_optional=True),
                 _WRONG,
             ),
         ),
@@ -137,8 +153,9 @@ def parse_purpose(text: str) -> Purpose:
     if parsed is None:
         return purpose
     value = float(parsed[1]) * (0.01 if parsed[2] == "%" else _LENGTHS_M[parsed[2]])
-    first, *others = purpose.limits
-    return replace(purpose, limits=(replace(first, most=value), *others), asked=text.strip())
+    given = ("length_share", "depth_share", "position_m")
+    limits = tuple(replace(limit, most=value) if limit.field in given else limit for limit in purpose.limits)
+    return replace(purpose, limits=limits, asked=text.strip())
 
 
 def judge_purpose(purpose: Purpose, error: MeasuredError) -> PurposeVerdict:
@@ -150,6 +167,8 @@ def judge_purpose(purpose: Purpose, error: MeasuredError) -> PurposeVerdict:
     for limit in purpose.limits:
         measured = find_measured(limit.field, error)
         words, factor, unit = UNITS[limit.field]
+        if measured is None and limit.is_optional:
+            continue
         if measured is None:
             open_reason = open_reason or f"{words} cannot be measured"
             continue
@@ -193,3 +212,19 @@ def grade_purposes(purposes: Sequence[PurposeVerdict], *, are_asked: bool) -> Ve
     if True not in holds:
         return Verdict.NOT_JUDGED
     return Verdict.DOUBTFUL if False in holds or (are_asked and None in holds) else Verdict.USABLE
+
+
+def list_good_for(depth_share: Measured) -> str:
+    """Return the purposes that depth or metres with this relative error are good for, as text.
+
+    Examples:
+        >>> list_good_for(Measured(0.15, 0.01)), list_good_for(Measured(0.4, 0.01))
+        ('good for navigation', 'good for no purpose')
+    """
+    fitting = [
+        purpose.key
+        for purpose in PURPOSES.values()
+        for limit in purpose.limits
+        if limit.field == "depth_share" and max(depth_share) <= limit.most
+    ]
+    return f"good for {', '.join(fitting) or 'no purpose'}"

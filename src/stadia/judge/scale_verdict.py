@@ -17,7 +17,7 @@ def judge_scale(fit: ScaleFit) -> Verdict:
     """Return the verdict on a fitted scale: usable, doubtful or unusable.
 
     Examples:
-        >>> [str(judge_scale(ScaleFit(2.0, deviation, 0.1, 1.0, 9, 3))) for deviation in (0.02, 0.1, 0.3)]
+        >>> [str(judge_scale(ScaleFit(2.0, deviation, 0.1, 1.0, 9, 3))) for deviation in (0.02, 0.3, 0.6)]
         ['usable', 'doubtful', 'unusable']
     """
     return find_worst(limit.judge(getattr(fit, field)) for field, limit in SCALE_LIMITS.items())

@@ -38,6 +38,9 @@ from stadia.evaluation.steady_depth import steady_frames
 from stadia.geometry.sky import find_far_sky
 from stadia.io.input_files import expand_home, safe_join
 from stadia.io.records.trajectory import TRAJECTORY, TRAJECTORY_DRAWING
+from stadia.judge.error import Measured
+from stadia.judge.limits import SCALE_LIMITS
+from stadia.judge.purposes import list_good_for
 from stadia.judge.questions import Question, QuestionVerdict
 from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.networks import DEFAULT_NETWORK
@@ -503,7 +506,8 @@ def _judge_scale(session: Session) -> QuestionVerdict | None:
     network, scale, receipt = session.network, session.scale, session.receipt
     if receipt is not None:
         counts = [f"{fit.count} measurements by {name}" for name, fit in receipt.fits.items()]
-        reason = f"one unit is {receipt.factor:.4g} m, +- {receipt.deviation:.1%}"
+        good_for = list_good_for(Measured(0.0, receipt.deviation))
+        reason = f"one unit is {receipt.factor:.4g} m, +- {receipt.deviation:.1%}: {good_for}"
         return QuestionVerdict(receipt.verdict, reason, " and ".join(counts))
     if scale.is_unfamiliar:
         reason = "the images are unlike those that the metres of base were measured on, so depth is relative"
@@ -516,8 +520,9 @@ def _judge_scale(session: Session) -> QuestionVerdict | None:
         return QuestionVerdict(Verdict.DOUBTFUL, reason, basis)
     expected = find_expected_error(session).deviation or 0.0
     reason = f"metres of base have a standard deviation of {expected:.0%} in images like these"
+    reason += f": {list_good_for(Measured(0.0, expected))}"
     reason += "; the focal length is assumed or uncertain" * session.input.camera_is_assumed
-    return QuestionVerdict(Verdict.USABLE, reason, basis)
+    return QuestionVerdict(SCALE_LIMITS["deviation"].judge(expected), reason, basis)
 
 
 # -- find the camera trajectory

@@ -22,6 +22,9 @@ from stadia.scale.sources import UNKNOWN_LEAN_DEVIATION, MeasuredFrame, RoadLean
 MAX_FRAMES = 40
 """Number of frames of an input, evenly spread, that measure the scale."""
 
+MAX_FUSED_DEVIATION = 0.15
+"""Largest deviation of a source that is joined with surer ones: larger errors are rarely normally distributed."""
+
 MIN_COMMON = 3
 """Fewest images that two sources must both have measured to be compared image by image."""
 
@@ -260,7 +263,7 @@ def fuse_sure_scales(fits: Mapping[str, ScaleFit]) -> FusedScale:
         >>> round(fuse_sure_scales({"a": sure, "b": unsure}).factor, 6)
         2.0
     """
-    used = {name: fit for name, fit in fits.items() if judge_scale(fit) is not Verdict.UNUSABLE} or dict(fits)
+    used = {name: fit for name, fit in fits.items() if fit.deviation <= MAX_FUSED_DEVIATION} or dict(fits)
     return fuse_scales(used, of_height=[name for name in used if name.partition("=")[0] in ("height", "map")])
 
 
@@ -301,7 +304,7 @@ def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
     for name, why in receipt.missing.items():
         yield f"scale from {name}: not measured: {why}"
     if receipt.fused is not None and len(receipt.fits) > 1:
-        left_out = [name for name, fit in receipt.fits.items() if judge_scale(fit) is Verdict.UNUSABLE]
+        left_out = [name for name, fit in receipt.fits.items() if fit.deviation > MAX_FUSED_DEVIATION]
         used = f"without {', '.join(left_out)}" if 0 < len(left_out) < len(receipt.fits) else "of all sources"
         yield f"scale: one unit is {receipt.factor:.4g} m, +- {receipt.fused.deviation:.1%}, {used}"
         for one, two in receipt.fused.contradictions:

@@ -10,12 +10,15 @@ from stadia.judge.depth.frame_measurements import (
     MIN_IMAGE_CHANGE,
     MIN_MAPPED_FRAMES,
     MIN_RELATIVE_RANGE,
+    RELATIVE_ERRORS,
     FrameMeasurements,
     PointMeasurements,
 )
 from stadia.judge.depth.pair_measurements import find_margin
+from stadia.judge.error import Measured
 from stadia.judge.finding import Finding, Severity
 from stadia.judge.limits import DEPTH_LIMITS, POINT_LIMITS
+from stadia.judge.purposes import list_good_for
 
 GOOD_MATCH_ERROR = 0.6
 """The same: below, matches confirm the depth, and what single images suggest is only a note."""
@@ -148,14 +151,18 @@ def is_mapped(measured: FrameMeasurements) -> bool:
 
 def _check_points(mapped: PointMeasurements, *, is_contradicted: bool) -> Iterator[Finding]:
     error, correlation = mapped.error or 0.0, 1.0 if mapped.correlation is None else mapped.correlation
-    if error > POINT_LIMITS["error"].doubtful or correlation < POINT_LIMITS["correlation"].doubtful:
-        text = f"at the points of the map the error is {error:.2f} times the error of constant depth, and the rank"
-        text += f" correlation {correlation:.2f}, in {mapped.frames} frames"
-        expected = f"at most {POINT_LIMITS['error'].doubtful:g}, and at least {POINT_LIMITS['correlation'].doubtful:g}"
-        is_useless = error > POINT_LIMITS["error"].unusable or correlation < POINT_LIMITS["correlation"].unusable
+    relative, limits = mapped.relative_error or 0.0, POINT_LIMITS
+    is_poor = error > limits["error"].doubtful or correlation < limits["correlation"].doubtful
+    if is_poor or relative > limits["relative_error"].doubtful:
+        text = f"depth is off by {relative:.0%} {_describe_parts(mapped)}, {error:.2f} times the error of constant"
+        text += f" depth, and the rank correlation is {correlation:.2f}, in {mapped.frames} frames"
+        expected = f"at most {limits['relative_error'].doubtful:.0%} as for navigation, {limits['error'].doubtful:g}"
+        expected += f" times, and a correlation of at least {limits['correlation'].doubtful:g}"
+        is_useless = error > limits["error"].unusable or correlation < limits["correlation"].unusable
         severity = Severity.stop_if(is_useless and not is_contradicted)
         text += "; matches confirm the depth, so the map may be wrong" * is_contradicted
         evidence = {"error": error, "correlation": correlation, "frames": mapped.frames, "points": mapped.points}
+        evidence |= {name: getattr(mapped, name) for name in RELATIVE_ERRORS}
         yield make_finding("M35", severity, text, expected, evidence=evidence)
     ratios = {"right over left": mapped.side_ratio, "far over near": mapped.range_ratio}
     known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
@@ -260,13 +267,24 @@ def _check_use_of_images(measured: FrameMeasurements, *, is_published: bool) -> 
         yield make_finding("M34", severity, text, f"at most {over_rows.most:g}", evidence=evidence)
 
 
+def _describe_parts(mapped: PointMeasurements) -> str:
+    """Return the relative errors of depth by distance and region, as text."""
+    parts = {"near": mapped.near_error, "far": mapped.far_error, "left": mapped.left_error, "right": mapped.right_error}
+    known = ", ".join(f"{name} {share:.0%}" for name, share in parts.items() if share is not None)
+    return "at the points of the map" + f" ({known})" * bool(known)
+
+
 def explain_usable_depth(measured: FrameMeasurements | None) -> str:
     """Return what speaks for depth that no check doubts."""
     if measured is None:
         return ""
     if measured.mapped is not None and is_mapped(measured):
-        error = measured.mapped.error or 0.0
-        return f"the error at the points of the map is {error:.2f} times the error of constant depth"
+        relative, error = measured.mapped.relative_error or 0.0, measured.mapped.error or 0.0
+        good_for = list_good_for(Measured(relative, 0.0))
+        return (
+            f"off by {relative:.0%} {_describe_parts(measured.mapped)}: {good_for};"
+            f" {error:.2f} times the error of constant depth"
+        )
     if measured.match_error is not None:
         return f"the error of matches is {measured.match_error:.2f} times the error of constant depth"
     return "the maps differ as the images do"

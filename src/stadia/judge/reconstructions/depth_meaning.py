@@ -9,7 +9,9 @@ import numpy as np
 
 from stadia.core.verdict import Verdict
 from stadia.io.records.reconstruction import Reconstruction
+from stadia.judge.error import Measured
 from stadia.judge.limits import RESULT_LIMITS
+from stadia.judge.purposes import list_good_for
 from stadia.judge.questions import QuestionVerdict
 from stadia.sfm.match_triangulation import VirtualView
 from stadia.sfm.sparse_map import Array, SparseMap
@@ -109,7 +111,8 @@ def judge_depth(meaning: DepthMeaning | None, path: QuestionVerdict) -> Question
     basis = f"{meaning.points} points in {meaning.images} depth maps"
     if path.verdict is Verdict.UNUSABLE:
         return QuestionVerdict(Verdict.NOT_JUDGED, "the points rest on poses that are wrong", basis)
-    error = f"median error {meaning.error:.0%} up to one factor"
+    share = Measured(meaning.error, meaning.error / meaning.points**0.5)
+    error = f"median error {meaning.error:.0%} up to one factor, {list_good_for(share)}"
     if meaning.name != "depth":
         what = f"the values are {DEPTH_MEANINGS[meaning.name][0]}: {error}, {meaning.error_given:.0%} as depth"
         return QuestionVerdict(Verdict.UNUSABLE, what, basis)
