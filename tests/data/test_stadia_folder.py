@@ -138,7 +138,7 @@ def test_wrong_content_is_named(tmp_path: Path, world: Any, one_line: OneLine) -
     cv2.imwrite(str(picture), np.zeros((40, 50, 3), np.uint8))
     with pytest.raises(DataError) as caught:
         recording.image(1)
-    one_line(caught.value, picture, "50x40", "160x96 of recording.json", "rescale the images")
+    one_line(caught.value, picture, "50x40", "160x96 of recording.json", "each size")
     (folder / "right" / "000002.png").unlink()
     with pytest.raises(DataError) as caught:
         open_recordings(folder)

@@ -201,8 +201,12 @@ class ImageRecording(CalibratedRecording):
         image, size = image_files.read_rgb(path), self.intrinsics[side] if self.crop is None else self.crop
         if image.shape[:2] != (size.height, size.width):
             found, expected = f"{image.shape[1]}x{image.shape[0]}", f"{size.width}x{size.height}"
-            fix = f"rescale the images to {expected}, or K and the size of {self.size_origin} to {found}"
-            raise image_files.ImageSizeError(path, found=found, expected=f"{expected} of {self.size_origin}", fix=fix)
+            raise image_files.ImageSizeError(
+                path,
+                found=f"{found}{image_files.describe_other_sizes(self.images[side], (size.width, size.height))}",
+                expected=f"{expected} of {self.size_origin}",
+                fix=image_files.fix_image_size((image.shape[1], image.shape[0]), (size.width, size.height)),
+            )
         image = image if self.crop is None else self.crop.cut(image)
         return image if self.undistortion is None else self.undistortion(image)
 

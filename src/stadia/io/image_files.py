@@ -346,6 +346,44 @@ class ImageSizeError(DataError):
     """Raised if the size of an image differs from the image size of its camera."""
 
 
+MAX_COUNTED = 500
+"""Images whose sizes are counted for a message."""
+
+SAME_ASPECT = 0.02
+"""Relative difference of the aspect ratios of one picture at two sizes."""
+
+
+def describe_other_sizes(images: Sequence[Path], size: tuple[int, int]) -> str:
+    """Return how many images have another size than their camera, with their names, as the end of a sentence.
+
+    images: the images of a recording.
+    size: width and height of their camera.
+    """
+    others = list[Path]()
+    turned = 0
+    counted = images[:MAX_COUNTED]
+    for path in counted:
+        with open_photo(path) as photo:
+            is_turned = photo.getexif().get(_ORIENTATION, 1) in _TURNED
+            shown = photo.size[::-1] if is_turned else photo.size
+        if shown != size:
+            others.append(path)
+            turned += is_turned
+    names = ", ".join(path.name for path in others[:5]) + (" ..." if len(others) > 5 else "")
+    by_exif = f", {turned} of them turned by their Exif tag" if turned else ""
+    return f", as {len(others)} of {len(counted)} images have another size ({names}{by_exif})"
+
+
+def fix_image_size(found: tuple[int, int], expected: tuple[int, int]) -> str:
+    """Return what to do with an image of another size than its camera: sizes are (width, height)."""
+    if found == expected[::-1] and found[0] != found[1]:
+        return "put the images of each orientation into a folder of their own, with their own camera"
+    if abs(found[0] * expected[1] / (found[1] * expected[0]) - 1) > SAME_ASPECT:
+        return "put the images of each size into a folder of their own, with their own camera"
+    size = f"{expected[0]}x{expected[1]}"
+    return f"rescale the images to {size}, or give K of {found[0]}x{found[1]}"
+
+
 def check_image_size(
     path: object, image: NDArray, height: int, width: int, *, like: str, fix: str | None = None
 ) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from stadia.io.input_files import check_input_file, name_parser_errors, open_inp
 log = logging.getLogger(__name__)
 
 _COMMON = (".mp4", ".mov", ".mkv", ".avi", ".webm")
-VIDEO_SUFFIXES = (*_COMMON, ".m4v", ".mpg", ".mpeg", ".ts", ".ogv", ".wmv", ".3gp")
+VIDEO_SUFFIXES = (*_COMMON, ".m4v", ".mpg", ".mpeg", ".ts", ".ogv", ".wmv", ".3gp", ".insv", ".lrv")
 K_FILE_NAMES = ("K.txt", "K.json")  # The files are in the folder of images; a video has STEM.K.txt next to it.
 MAX_VIDEO_PIXELS = 1 << 25  # just above 8K (7680x4320)
 _FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,mjpeg,ogg,asf,flv,h264,hevc,m4v"
@@ -279,6 +280,40 @@ def make_panorama_error(path: Path) -> DataError:
     return DataError(path, found="a video of 360 degrees", expected="a video of a pinhole camera", fix=fix)
 
 
+MAX_RIM_GRAY = 10.0
+"""Largest mean gray level outside of the circle of a fisheye lens."""
+
+MIN_CIRCLE_GRAY = 25.0
+"""Smallest mean gray level inside of it, in light."""
+
+
+def shows_two_fisheyes(image: NDArray[np.uint8]) -> bool:
+    """Return whether an image (H, W, 3) is two circles of fisheye lenses side by side, as cameras of 360 degrees write.
+
+    Examples:
+        >>> shows_two_fisheyes(np.full((64, 128, 3), 90, np.uint8))
+        False
+    """
+    height, width = image.shape[:2]
+    if width != 2 * height or height < 32:
+        return False
+    y, x = np.mgrid[:height, :height] - (height - 1) / 2
+    radius = np.hypot(x, y) / (height / 2)
+    for half in (image[:, :height], image[:, height:]):
+        gray = half.mean(axis=2)
+        if gray[radius > 1.1].mean() > MAX_RIM_GRAY or gray[radius < 0.8].mean() < MIN_CIRCLE_GRAY:
+            return False
+    return True
+
+
+def make_fisheye_error(path: Path) -> DataError:
+    """Return the error of a video of two fisheye circles, where one picture is expected."""
+    view = "v360=dfisheye:flat:ih_fov=190:iv_fov=190:h_fov=90:v_fov=90:w=640:h=640"
+    fix = f"cut a view: ffmpeg -i {shlex.quote(str(path))} -vf {view} view.mp4; or export a panorama with its program"
+    found = "two fisheye circles side by side, as a camera of 360 degrees writes"
+    return DataError(path, found=found, expected="a video of a pinhole camera", fix=fix)
+
+
 def stream_video(path: Path, decoder: VideoDecoder = "cpu", *, takes_panoramas: bool = False) -> Iterator[VideoFrame]:
     """Yield every complete frame of a video in order, and log how many frames are lost.
 
@@ -305,6 +340,8 @@ def stream_video(path: Path, decoder: VideoDecoder = "cpu", *, takes_panoramas: 
                     frame = None
             if frame is None:
                 break
+            if not decoded and shows_two_fisheyes(frame.image):
+                raise make_fisheye_error(path)
             yield frame
             decoded += 1
     lost = count_lost_frames(path, decoded)
