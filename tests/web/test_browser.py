@@ -833,8 +833,16 @@ def test_a_video_at_both_widths(open_tab: Callable[..., Page], tmp_path: Path) -
     tab.page.keyboard.press("ArrowRight")
     assert tab.text("#video-number").startswith("2 of")
     tab.page.wait_for_selector("#video-cloud[data-drawn]")
+    tab.page.click("#video-follow")
+    assert tab.text("#video-play") == "Pause", "the view moves along the path"
+    tab.page.click("#video-reset-view")
+    assert (tab.text("#video-play"), tab.page.get_attribute("#video-follow", "aria-pressed")) == ("Play", "false")
     for width in WIDTHS.values():
         tab.page.set_viewport_size({"width": width, "height": 900})
+        parts = ("#video-verdict-card", "#video-cloud-part", "#video-stage", "#video-panel")
+        boxes = [tab.page.locator(part).bounding_box() for part in parts]
+        assert all(box["y"] + box["height"] <= after["y"] + 1 for box, after in pairwise(boxes)), "verdict and 3D first"
+        assert tab.page.locator("#video-cloud").bounding_box()["width"] > 0.9 * width
         shown, depth = (tab.page.locator(f"#video-{name}").bounding_box() for name in ("stage", "beside"))
         assert (shown["width"], shown["height"]) == (depth["width"], depth["height"]), "depth is next to the frame"
         assert tab.page.locator("#video-depth").evaluate("one => one.style.clipPath") == "", "all of it"

@@ -1,5 +1,6 @@
 """Map and predict the frames of an uploaded video in a folder of its session: depth, trajectory, points, a video."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -36,7 +37,7 @@ from stadia.predict.options import PredictOptions
 from stadia.predict.run import CLOUD, DEPTH_COLOR, VIDEO, find_expected_error
 from stadia.scale.depth_deviations import DepthDeviations
 from stadia.web.forms import describe_error, drop_commands
-from stadia.web.measuring import Measured, MeasureForm, measure
+from stadia.web.measuring import Measured, MeasureForm, find_ground, measure
 from stadia.web.photo import (
     FOV_SOURCES,
     LengthForm,
@@ -527,6 +528,18 @@ def measure_frame(job: VideoJob, form: MeasureForm) -> Measured:
     found = measure(scaled, depth, K, DepthScale(about["depth_scale"]), errors, has_network_error=has_network_error)
     T = read_poses(job.predictions).get(f"{number:06d}")
     return found if T is None else replace(found, points=found.points @ T[:3, :3].T + T[:3, 3])
+
+
+def find_video_ground(job: VideoJob) -> NDArray[np.float64] | None:
+    """Return the plane (4,) of the ground in the first frame with a pose, in the world of the trajectory, as
+    `stadia.web.measuring.find_ground`; None if none is seen.
+    """
+    name, T = next(iter(read_poses(job.predictions).items()), ("", np.eye(4)))
+    with contextlib.suppress(ConfigError, GeometryError, ValueError):
+        plane = find_ground(*read_frame_depth(job, int(name)))
+        normal = T[:3, :3] @ plane[:3]
+        return np.append(normal, plane[3] + normal @ T[:3, 3])
+    return None
 
 
 def find_centers(poses: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -46,6 +46,7 @@ from stadia.web.video import (
     encode_video_glb,
     encode_video_mesh,
     explain_error,
+    find_video_ground,
     map_frames,
     measure_frame,
     predict_video,
@@ -331,9 +332,14 @@ async def show_video_cloud(request: Request) -> Response:
 
 
 async def show_path(request: Request) -> Response:
-    """Reply with name and pose T_world_camera (3, 4) of the frames that have a pose."""
-    poses = await run_in_threadpool(read_poses, _find_done(request).predictions)
-    return JSONResponse({"path": [[name, T[:3].tolist()] for name, T in poses.items()]})
+    """Reply with name and pose T_world_camera (3, 4) of the frames that have a pose, and the plane of the ground, or
+    null.
+    """
+    job = _find_done(request)
+    poses = await run_in_threadpool(read_poses, job.predictions)
+    ground = await run_in_threadpool(find_video_ground, job)
+    path = [[name, T[:3].tolist()] for name, T in poses.items()]
+    return JSONResponse({"path": path, "ground": None if ground is None else ground.tolist()})
 
 
 async def download_video(request: Request) -> Response:

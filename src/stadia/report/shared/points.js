@@ -105,15 +105,15 @@ export class CloudView {
 
   // positions: float32 (3 N); colors: uint8 (3 N); unit: of a length; lines: [{ points: [[x, y, z], ...], color: [r, g, b] }];
   // cameras: as `frustumOf`; keepsView: the view stays; ground: plane [nx, ny, nz, offset] for a grid, or null; pitch: angle
-  // between neighboring points of one picture at the origin, whose gaps are then filled, or 0; radius: of a scene around the
-  // origin, or 0 for one in front of a camera there.
-  show(positions, colors, unit, { lines = [], cameras = [], keepsView = false, ground = null, pitch = 0, radius = 0 } = {}) {
+  // between neighboring points of one picture at the origin, whose gaps are then filled, or 0; radius: of a scene around a
+  // center, by default the origin, or 0 for one in front of a camera there.
+  show(positions, colors, unit, { lines = [], cameras = [], keepsView = false, ground = null, pitch = 0, radius = 0, center = null } = {}) {
     Object.assign(this, { positions, pitch, packed: packColors(colors), count: positions.length / 3, unit, times: [], step: 1 });
     const depths = [];
     for (let i = 0; i < this.count; i += Math.max(Math.floor(this.count / 1000), 1)) depths.push(positions[3 * i + 2]);
     depths.sort((a, b) => a - b);
     this.middle = radius || depths[Math.floor(depths.length / 2)] || 1;
-    this.center = radius ? [0, 0, 0] : [0, 0, this.middle];
+    this.center = center ?? (radius ? [0, 0, 0] : [0, 0, this.middle]);
     const axes = AXES.map(([, to, color]) => ({ points: [[0, 0, 0], to.map((step) => (step * this.middle) / 5)], color }));
     this.lines = [...(ground ? makeGrid(ground, this.middle) : []), ...axes, ...lines].filter(({ points }) => points.length > 1).map(makeLine);
     this.showCameras(cameras);

@@ -136,7 +136,7 @@ export function splitCloud(bytes) {
 
 // A verdict of predictions as the report shows it.
 export function showVerdict(card, verdict) {
-  card.className = `verdict ${verdict.replace(" ", "-")}`;
+  card.className = `card verdict ${verdict.replace(" ", "-")}`;
   card.querySelector(".word").textContent = verdict;
 }
 
@@ -146,6 +146,6 @@ export function listVerdict(id, lines) {
   listItems(byId(id), shown.filter((line) => !skipped.includes(line)));
   const place = byId(`${id}-skipped`), reasons = [...new Set(skipped.map((line) => line.split(": ").at(-1)))];
   place.hidden = !skipped.length;
-  place.querySelector("summary").textContent = `${skipped.length} checks need more`;
+  place.querySelector("summary").textContent = `${skipped.length} check${skipped.length === 1 ? " needs" : "s need"} more`;
   listItems(place.querySelector("ul"), reasons);
 }

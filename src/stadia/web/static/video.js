@@ -19,12 +19,12 @@ function makeParts() {
   frames.querySelector("#video-shown").alt = "Frame of the video";
   frames.querySelector("#video-stage").ariaLabel = "Frame: choose two points to measure their distance";
   frames.querySelector(".below").prepend(byId("video-timeline"), byId("video-pair"));
-  byId("video-result").prepend(frames);
+  byId("video-panel").before(frames);
   byId("video-panel").prepend(copyPart("scale", "video-"));
 }
 
 export function startVideo(session) {
-  const state = { key: null, result: null, cloud: null, path: [], picked: [], timer: null, play: null, upload: null };
+  const state = { key: null, result: null, cloud: null, path: [], picked: [], follows: false, timer: null, play: null, upload: null };
   makeParts();
   const stage = startStage("video-", measureItem, showMeasured);
   const scale = startScale("video-", () => stage, (known) => {
@@ -37,7 +37,8 @@ export function startVideo(session) {
     clearTimeout(state.timer);
     clearTimeout(state.reading);
     state.upload?.abort();
-    Object.assign(state, { key: null, result: null });
+    Object.assign(state, { key: null, result: null, follows: false });
+    byId("video-follow").setAttribute("aria-pressed", "false");
     showError(null);
     for (const id of ["video-result", "video-progress", "video-cancel", "video-skip", "video-preview"]) byId(id).hidden = true;
     byId("video-status").textContent = "";
@@ -267,7 +268,28 @@ export function startVideo(session) {
     const every = Math.ceil(state.path.length / CAMERAS), camera = ([, T]) => ({ fov_deg: state.result.fov_deg, aspect: state.result.aspect, T });
     const shown = state.path.filter((_, number) => number % every === 0).map(camera);
     if (known.length) shown.push({ ...camera(known.at(-1)), color: NOW_COLOR });
-    state.cloud.showCameras(shown);
+    state.cloud.showCameras(state.follows ? [] : shown);
+    if (state.follows && known.length) state.cloud.lookThrough({ T: known.at(-1)[1] });
+  }
+
+  // Follow the path with the view while frames are played, or stop it.
+  function follow(isOn) {
+    state.follows = isOn;
+    byId("video-follow").setAttribute("aria-pressed", String(isOn));
+    if (isOn !== Boolean(state.play)) byId("video-play").click();
+    if (!isOn) state.cloud?.reset();
+    showCameras();
+  }
+
+  // Middle and radius of a scene of points (3 N) and a path: where nine of ten of them are.
+  function frameScene(points, path) {
+    const every = 3 * Math.max(Math.floor(points.length / 3000), 1), ends = [0, 1, 2].map((axis) => {
+      const values = path.map(([, T]) => T[axis][3]);
+      for (let at = axis; at < points.length; at += every) values.push(points[at]);
+      values.sort((a, b) => a - b);
+      return [values[Math.floor(0.05 * values.length)], values[Math.floor(0.95 * (values.length - 1))]];
+    });
+    return { center: ends.map(([low, high]) => (low + high) / 2), radius: Math.hypot(...ends.map(([low, high]) => high - low)) / 2 };
   }
 
   async function showCloud() {
@@ -275,12 +297,13 @@ export function startVideo(session) {
     about.textContent = "Reading points …";
     try {
       const { CloudView } = await import("/shared/points.js");
-      const [bytes, { path }] = await Promise.all([(await get(`${base}/cloud.bin`)).arrayBuffer(), (await get(`${base}/path`)).json()]);
+      const [bytes, { path, ground }] = await Promise.all([(await get(`${base}/cloud.bin`)).arrayBuffer(), (await get(`${base}/path`)).json()]);
       if (result !== state.result) return;
       state.cloud ??= new CloudView(byId("video-cloud"), (text) => { about.textContent = text; }, pick);
       state.path = path;
       const lines = [{ points: path.map(([, T]) => T.map((row) => row[3])), color: PATH_COLOR }];
-      state.cloud.show(...splitCloud(bytes), result.depth_scale === "metres" ? "m" : "(not metres)", { lines });
+      const [points, colors] = splitCloud(bytes);
+      state.cloud.show(points, colors, result.depth_scale === "metres" ? "m" : "(not metres)", { lines, ground, ...frameScene(points, path) });
       showCameras();
       state.cloud.showMarks(stage.marksIn3d());
     } catch (error) {
@@ -303,7 +326,8 @@ export function startVideo(session) {
     state.play = setInterval(() => { time.value = (Number(time.value) + 1) % state.result.frames.length; showFrame(); }, 1000 / Math.min(state.result.rate_hz, 10));
   });
   byId("video-full-view").addEventListener("click", () => byId("video-cloud-part").requestFullscreen().catch(showError));
-  byId("video-reset-view").addEventListener("click", () => state.cloud?.reset());
+  byId("video-follow").addEventListener("click", () => follow(!state.follows));
+  byId("video-reset-view").addEventListener("click", () => { follow(false); state.cloud?.reset(); });
   byId("video-time").addEventListener("input", () => showFrame());
   byId("video-lens-form").addEventListener("submit", (event) => { event.preventDefault(); again({}, "video-fov"); });
   byId("video-skip").addEventListener("click", () => post(`/api/videos/${state.key}/skip`).catch(showError));
