@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -1831,18 +1831,27 @@ def _quaternions(folder: Path, data: Path) -> Words:
 KEPT_CASES = Path("..") / "cases"
 
 
+OTHER_IMAGES = "result-colmap-narrow-object/images"
+"""Images of a case that several cases share."""
+
+
 def add_kept_case(
     name: str, *expected: str, outcome: str = "cure", damaging: str = "", after: After = None, round: str = "round5"
 ) -> None:
-    """Add a case of the folder KEPT_CASES: its files are copied, and the command in its file `cmd` is run."""
+    """Add a case of the folder KEPT_CASES: its files are copied, and the command in its file `cmd` is run there."""
     needs = KEPT_CASES / round / name
 
     def make(folder: Path, data: Path) -> Words:
         shutil.copytree(data / needs, folder, dirs_exist_ok=True)
+        images = str((data / KEPT_CASES / round / OTHER_IMAGES).resolve())
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
-        command = (folder / "cmd").read_text().partition("\n")[0]
-        words = shlex.split(command.replace("{case}", str(folder)).replace("${STADIA_REAL_DATA}", str(data.resolve())))
+        command = re.split(r"[;\n]", (folder / "cmd").read_text())[0].partition(" #")[0]
+        samples = str(data.resolve())
+        places = {"{case}": str(folder), "${STADIA_REAL_DATA}": samples, "$STADIA_REAL_DATA": samples}
+        for text, place in {**places, f"../{OTHER_IMAGES}": images, "IMAGES": images}.items():
+            command = command.replace(text, place)
+        words = shlex.split(command)
         return [word for word in words if word != "stadia"]
 
     REPORTS.append(Report(name, KEPT_SOURCES[name], make, expected, outcome, damaging, str(needs), after))
@@ -1931,6 +1940,36 @@ KEPT_SOURCES = {
     "traj-polycam": "nerfstudio 1050",
     "traj-ros1-csv": "evo 725, ros_comm 330: two clocks",
     "video-animated-webp": "ComfyUI-VideoHelperSuite 411, create_thumbnail 9",
+    "cam-ddad-json": "TRI-ML/DDAD: calibration of names, intrinsics, extrinsics",
+    "cam-equidistant-skew-k": "ika-rwth-aachen/ros2_calib 6: a polynomial that turns back",
+    "cam-nuscenes": "nuscenes-devkit: calibrated_sensor.json with a LiDAR",
+    "cam-scaramuzza": "LF-VIO: Scaramuzza's polynomial",
+    "check-rotated-images": "instant-ngp 1080, nerfstudio: pictures were turned upright",
+    "depth-constant-pred": "monodepth2 470: one constant map",
+    "depth-log": "Depth-Anything 78: a logarithm of metres",
+    "depth-tiff-float-mm": "Zivid, Photoneo: TIFF of float32 in millimetres",
+    "depth-truth-resized-bilinear": "RadarCam-Depth 8: sparse truth made smaller bilinearly",
+    "hostile/glb_camlist": "a list in place of a camera",
+    "hostile/glb_perspnull": "a camera without perspective",
+    "hostile/ply_negative": "a negative number of points",
+    "hostile/png_thin": "a picture of 60000x2",
+    "live-rtsp-at-password": "opencv 27091: a password that ends in @",
+    "result-blender-ground-truth": "nerf_data: exact poses of a rendered chair",
+    "result-colmap-narrow-object": "test_colmap: a statue",
+    "result-gs-cameras-json": "gaussian-splatting: camera_to_JSON",
+    "result-llff-fix-npy": "milk: poses_bounds.npy has h, w, f",
+    "result-opensfm-names-ignored": "sfm-data-bathtub: names in reconstruction.json",
+    "result-two-images-swapped-usable": "COLMAP_multicam: two poses exchanged",
+    "scale-gps-srt": "DJI_SRT_Parser 82, ODM 1667",
+    "train-fade-in": "video editors: the first frames are black",
+    "train-mixed-sizes": "landscape and portrait photos in one folder",
+    "traj-covariance": "rtabmap, robot_localization: 36 numbers of covariance",
+    "traj-duplicate-sorted": "evo 684: each pose three times",
+    "traj-nuscenes-ego": "LiDAR4D 6: ego_pose.json",
+    "video-dji-no-fix": "DJI before the first fix",
+    "video-frozen": "lerobot-doctor 7: the feed froze",
+    "video-insv": "Insta360: two fisheye circles",
+    "video-lerobot-two-episodes": "lerobot 2627: two episodes in one file",
 }
 UNDISTORTER = "image_undistorter"
 ATE_OF_ROUND5 = r"ATE 0?\.04[67]\d* m"
@@ -1991,6 +2030,53 @@ for _name, _outcome, *_expected in (
     ("video-animated-webp", "cure", "animated WEBP of 15 frames", "ImageSequence"),
 ):
     add_kept_case(_name, *_expected, outcome=_outcome, round="round6")
+
+
+for _name, _outcome, *_expected in (
+    ("cam-ddad-json", "right", r"968x608, field of view 47\.9"),
+    ("cam-equidistant-skew-k", "cure", "shrinks from 49 degrees"),
+    ("cam-nuscenes", "right", r"800x450, field of view 64\.6"),
+    ("cam-scaramuzza", "cure", "the lens model scaramuzza"),
+    ("check-rotated-images", "cure", "the images are turned by 90 degrees"),
+    ("depth-constant-pred", "cure", "all 4 compared predictions are the same map"),
+    ("depth-log", "cure", "predictions are a logarithm of depth", r"numpy\.exp"),
+    ("depth-tiff-float-mm", "cure", "predictions are millimetres taken as metres"),
+    ("depth-truth-resized-bilinear", "cure", "made smaller by interpolation", "INTER_NEAREST"),
+    ("hostile/glb_camlist", "right", "found a damaged file"),
+    ("hostile/glb_perspnull", "right", "found a damaged file"),
+    ("hostile/ply_negative", "right", "expected a PLY file"),
+    ("hostile/png_thin", "right", "60000x2 pixels"),
+    ("live-rtsp-at-password", "right", r"rtsp://\*\*\*@127"),
+    ("result-blender-ground-truth", "right", "is usable"),
+    ("result-colmap-narrow-object", "right", "is usable"),
+    ("result-gs-cameras-json", "right", "is usable", "3D Gaussian Splatting"),
+    ("result-llff-fix-npy", "right", "43 of 43 images", "belongs to images of 1140x855"),
+    ("result-opensfm-names-ignored", "right", "9 of 13 images have a pose"),
+    ("result-two-images-swapped-usable", "cure", "000011-color.jpg and robot/000025-color.jpg are exchanged"),
+    ("scale-gps-srt", "right", "m.txt: trajectory in metres"),
+    ("train-fade-in", "cure", "frames 0 to 5 of 24 are black"),
+    ("train-mixed-sizes", "cure", "16 of 24 images have another size", "orientation"),
+    ("traj-covariance", "right", r"ATE 0?\.0135 m"),
+    ("traj-duplicate-sorted", "right", r"ATE 0?\.0135 m", "1576 of 2364 rows"),
+    ("traj-nuscenes-ego", "right", r"ATE 0?\.0135 m", "sorted by timestamp"),
+    ("video-dji-no-fix", "cure", "no GPS fix"),
+    ("video-frozen", "cure", "frames 8 to 15 repeat"),
+    ("video-insv", "cure", "two fisheye circles"),
+    ("video-lerobot-two-episodes", "cure", "a cut in front of frame 12"),
+):
+    add_kept_case(_name, *_expected, outcome=_outcome, damaging="Secret123|w of its quaternions", round="round7")
+
+
+@report("H01", "IP cameras: the address of its page", "a web page", needs="../cases/round7/live-page-not-video")
+def _camera_page(folder: Path, data: Path) -> Words:
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from threading import Thread
+
+    (folder / "index.html").write_text("<html>camera</html>")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    return "live", f"http://127.0.0.1:{server.server_port}/", "--seconds", 1
 
 
 # -- Positions in place of poses.
@@ -2229,7 +2315,9 @@ def capture_output(path: Path) -> Iterator[None]:
 def run_report(case: Report, folder: Path, data: Path) -> tuple[str, str]:
     """Make one input and run its command in this process. Return the outcome and the output."""
     folder.mkdir()
-    output = run_words([str(word) for word in case.make(folder, data)], folder.with_suffix(".log"))
+    words, data = [str(word) for word in case.make(folder, data)], data.resolve()
+    with chdir(folder):
+        output = run_words(words, folder.with_suffix(".log"))
     return judge(case, output + (case.after(folder, output) if case.after else ""))
 
 
@@ -2278,7 +2366,7 @@ def main() -> int:
         os.environ["STADIA_CACHE"] = str(Path(scratch) / "cache")
         os.environ["COLUMNS"] = "400"
         for case in select_reports(options.data, options.only, fast=options.fast):
-            outcome, output = run_report(case, Path(scratch) / case.name, options.data)
+            outcome, output = run_report(case, Path(scratch) / case.name.replace("/", "-"), options.data)
             outcomes[outcome] += 1
             print(f"{case.name:22} {outcome:7} {case.source}", flush=True)
             if options.show and outcome in ("silent", "wrong"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -115,7 +116,7 @@ def write_scaled(result: ForeignResult, out: Path, factor: float) -> None:
             expected, fix = f"{factor:.6g} times {result.path}", "report it with the first lines of the file"
             raise StadiaError(out, found="a copy of another shape", expected=expected, fix=fix)
         made = {path: out.with_name(path.name) for path in folder.iterdir()}
-        if taken := next((target for target in made.values() if target.exists()), None):
+        if taken := next((target for target in made.values() if os.path.lexists(target)), None):
             raise StadiaError(taken, found="a file or folder", expected="a new name", fix="choose another --out")
         for path, target in made.items():
             path.rename(target)

@@ -152,7 +152,7 @@ def match_images(
         try:
             kept = work or find_cache_folder() / f"matches-{digest}"
             closing.enter_context(hold_folder(kept))
-        except StadiaError:
+        except (StadiaError, OSError):
             if work is not None:
                 raise
             kept = Path(closing.enter_context(tempfile.TemporaryDirectory()))  # a cache only saves time

@@ -461,6 +461,6 @@ def choose_output(reconstruction: Reconstruction, out: Path) -> Path:
     if format.is_like_original and format.finds(path):
         suffix = path.suffix if path.is_file() else ""
     out = out if out.suffix == suffix or not suffix else out.with_name(out.name + suffix)
-    if is_existing_path(out):
-        raise StadiaError(out, found="a file or folder", expected="a new name", fix="choose another name")
+    if os.path.lexists(out):  # also a link to nowhere, through which a file would be written elsewhere
+        raise StadiaError(out, found="a file, a folder or a link", expected="a new name", fix="choose another name")
     return out
