@@ -522,6 +522,8 @@ def test_a_person_gets_depth_a_width_a_3d_view_and_a_page_to_share(chromium: Any
         started.value.save_as(tmp_path / "shared.html")
         tab.page.goto((tmp_path / "shared.html").as_uri())
         tab.page.wait_for_selector("canvas[data-drawn]")
+        (mark,) = tab.page.evaluate("JSON.parse(document.querySelector('canvas').dataset.view).marks")
+        assert mark["text"].endswith(" m"), "the measured length is in its 3D view too"
         assert tab.find_faults_of_access() == []
         assert tab.problems == []
         context.close()
@@ -550,6 +552,53 @@ def test_the_keyboard_alone_is_enough(tab: Page) -> None:
     page.focus("#fov")
     page.keyboard.press("ArrowRight")
     tab.wait_until("document.getElementById('fov-source').textContent.includes('chosen by hand')")
+
+
+def test_lengths_are_measured_in_3d_by_the_keyboard(open_tab: Callable[..., Page]) -> None:
+    """Enter picks the point at the cross in the middle of the view, and the arrows turn the view."""
+    tab = open_tab()
+    tab.choose(encode(make_picture(480, 640)))
+    tab.wait_for_result()
+    tab.page.wait_for_selector("#cloud[data-drawn]")
+    tab.page.focus("#camera-view")
+    tab.page.keyboard.press("Enter")
+    tab.page.focus("#cloud")
+    for key in ("ArrowRight", "ArrowRight", "Enter", "ArrowRight", "Enter"):
+        tab.page.keyboard.press(key)
+    tab.wait_until("document.getElementById('labels').textContent")
+    assert tab.find_faults_of_access() == []
+    assert tab.problems == []
+
+
+def test_lines_in_3d_are_dashed_where_points_hide_them_and_labels_cover_nothing(open_tab: Callable[..., Page]) -> None:
+    """A line behind a wall at depth 5 is hidden as a whole, one before it is not, and one through it in part."""
+    tab = open_tab()
+    script = """async () => {
+      const { drawMark, placeLabel } = await import("/shared/points.js"), width = 200, height = 100;
+      const draw = (...points) => {
+        const depths = new Float32Array(width * height).fill(5), pixels = new Uint32Array(width * height);
+        const rows = [[100, 0, 0, 0], [0, 100, 0, 0], [0, 0, 1, 0]];
+        const hidden = drawMark({ width, height, pixels, depths }, rows, points, 1, 0.01);
+        return [hidden, pixels.filter((one) => one === 0xffffffff).length];
+      };
+      const [left, right] = [[-2.7, 0, 3], [2.7, 0, 3]], far = ([x]) => [x / 3 * 10, 0, 10];
+      const lines = [draw(far(left), far(right)), draw(left, right), draw(left, far(right))];
+      const taken = [], canvas = { width: 400, height: 300 };
+      for (let i = 0; i < 20; i++) {
+        const place = placeLabel([(37 * i) % 500 - 50, (91 * i) % 300], [90, 19], canvas, taken);
+        if (place) taken.push(place);
+      }
+      return [lines, taken];
+    }"""
+    (behind, before, through), labels = tab.page.evaluate(script)
+    assert (behind[0], before[0]) == (181, 0)
+    assert 0 < through[0] < 181
+    assert 0.4 * before[1] < behind[1] < 0.7 * before[1], "dashes"
+    assert len(labels) == 20
+    for number, (x, y, width) in enumerate(labels):
+        assert 0 <= x - width / 2 <= x + width / 2 <= 400
+        assert 0 <= y <= 300 - 19
+        assert all(abs(x - other[0]) >= width or abs(y - other[1]) >= 19 for other in labels[:number])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from tests.web.conftest import Browser, encode, make_picture
 
+from stadia.web.share_page import draw_shapes
+
 
 def share(browser: Browser, result: Any, query: str = "") -> str:
     reply = browser.client.get(f"/api/photos/{result['photo']}/share{query}")
@@ -65,3 +67,13 @@ def test_text_of_a_shared_page_is_escaped_and_names_no_folder(tmp_path: Path) ->
     assert "&lt;script&gt;mug" in page
     assert "&lt;b&gt;run" in page
     assert "secret" not in page, "a shared page names no folder of the machine"
+
+
+def test_labels_of_lengths_at_one_place_cover_none_of_each_other() -> None:
+    """Two labels at the same place take twice the white of one."""
+    image = np.full((300, 400, 3), 90, np.uint8)
+    lengths = [("length", [(200, 150), (201, 150)], "1.23 ± 0.4 m")] * 3
+    white = [int((draw_shapes(image, lengths[:count]) == 255).all(2).sum()) for count in (0, 1, 2, 3)]
+    added = np.diff(white)
+    assert added[1] > 0.9 * added[0]
+    assert added[2] > 0.9 * added[0]

@@ -4,7 +4,7 @@ import base64
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,12 @@ def make_point_cloud(
     center = (K[0, 2] + 0.5) * across - 0.5, (K[1, 2] + 0.5) * down - 0.5
     camera = (K[0, 0] * across, K[1, 1] * down, *center)
     return pack_point_cloud(name, name, counts, np.asarray(small, np.uint8), camera, per_count, depth_scale)
+
+
+def add_marks(figure: PointCloudFigure, marks: Sequence[tuple[NDArray[np.float64], str]]) -> PointCloudFigure:
+    """Return a 3D view with measured lines: points (N, 3), and the label of each."""
+    shown = [{"points": points.tolist(), "text": text} for points, text in marks]
+    return replace(figure, view=json.dumps({**json.loads(figure.view), "marks": shown}))
 
 
 # -- scenes of points and cameras

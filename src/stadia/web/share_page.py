@@ -17,6 +17,7 @@ from stadia.predict.run import CLOUD, VIDEO
 from stadia.report.point_cloud_figures import (
     PointCloudFigure,
     SceneCamera,
+    add_marks,
     fit_cloud_size,
     make_point_cloud,
     pack_scene,
@@ -41,7 +42,7 @@ MAX_SHARED_POINTS, MAX_SHARED_CAMERAS = 120_000, 12
 LABEL_HEIGHTS = 28
 """Longest side of an image over the height of the labels in it."""
 
-PATH_COLOR, MARK_COLOR = (240, 228, 66), (255, 255, 255)
+PATH_COLOR = (240, 228, 66)
 
 NO_LICENCE = "none recorded"
 _SCALE_OF_NETWORK = "the network's training"
@@ -78,6 +79,8 @@ def describe_photo(prediction: PhotoPrediction, items: Sequence[MeasureForm] = (
         rows, columns = fit_cloud_size(*image.shape[:2])
         small = cv2.resize(depth, (columns, rows), interpolation=cv2.INTER_NEAREST)
         cloud = make_point_cloud("picture", image, np.asarray(small, np.float32), prediction.K, str(scale))
+        if cloud is not None:
+            cloud = add_marks(cloud, [_close_area(one) for one in measured])
     return ResultPage(
         title="Depth of a picture",
         images=images,
@@ -106,7 +109,8 @@ def describe_video(job: VideoJob, form: MeasuredForm | None = None) -> ResultPag
     found = [measure_frame(job, item) for item in form.items]
     measured = [f"Frame {(item.frame or 0) + 1}: {one.describe()}" for item, one in zip(form.items, found, strict=True)]
     measured += [describe_length(job, np.array(points)) for points in form.lengths]
-    marks = [one.points for one in found if one.kind == "length"] + [np.array(points) for points in form.lengths]
+    marks = [_close_area(one) for one in found]
+    marks += [(np.array(points), _measure_length(job, np.array(points)).label) for points in form.lengths]
     about, drawing = job.about, job.predictions / TRAJECTORY_DRAWING
     images = []
     if drawing.is_file():
@@ -122,7 +126,7 @@ def describe_video(job: VideoJob, form: MeasuredForm | None = None) -> ResultPag
         verdict=about["verdict"],
         lines=[about["path_text"], *(line.strip() for line in about["lines"])],
         trust=about["trust"],
-        cloud=_pack_video(job, marks) if (job.predictions / CLOUD).is_file() else None,
+        cloud=add_marks(_pack_video(job), marks) if (job.predictions / CLOUD).is_file() else None,
         depth_scale=about["depth_scale"],
         scale_from=_SCALE_OF_NETWORK,
         facts=facts,
@@ -131,13 +135,22 @@ def describe_video(job: VideoJob, form: MeasuredForm | None = None) -> ResultPag
 
 def describe_length(job: VideoJob, points: NDArray[np.float64]) -> str:
     """Return a sentence about the distance of two points (2, 3) that were chosen in the 3D view of a video."""
+    found = _measure_length(job, points)
+    return f"Distance in 3D {found.label}" + ("" if found.unit else " (relative, not metres)")
+
+
+def _measure_length(job: VideoJob, points: NDArray[np.float64]) -> Measured:
     about, value = job.about, float(np.linalg.norm(points[1] - points[0]))
     error, unit = about["relative_error"], "m" if about["depth_scale"] == "metres" else ""
-    found = Measured("length", value, value * (error or 0.0), points, unit, about["has_network_error"])
-    return f"Distance in 3D {found.label}" + ("" if unit else " (relative, not metres)")
+    return Measured("length", value, value * (error or 0.0), points, unit, about["has_network_error"])
 
 
-def _pack_video(job: VideoJob, marks: Sequence[NDArray[np.float64]]) -> PointCloudFigure:
+def _close_area(found: Measured) -> tuple[NDArray[np.float64], str]:
+    """Return the points of a measurement in 3D, the first one again at the end of an area, and its label."""
+    return np.concatenate([found.points, found.points[:1]]) if found.kind == "area" else found.points, found.label
+
+
+def _pack_video(job: VideoJob) -> PointCloudFigure:
     points, colors = read_cloud(job.predictions / CLOUD)
     every, poses = max(len(points) // MAX_SHARED_POINTS, 1), list(read_poses(job.predictions).values())
     shown = poses[:: max(len(poses) // MAX_SHARED_CAMERAS, 1)]
@@ -145,7 +158,7 @@ def _pack_video(job: VideoJob, marks: Sequence[NDArray[np.float64]]) -> PointClo
     K = centered_K(focal_px_from_fov(job.about["fov_deg"], width), height, width)
     unit = "m" if job.about["depth_scale"] == "metres" else "units of depth"
     cameras = [SceneCamera(K, height, width, T) for T in shown]
-    lines = [(find_centers(poses), PATH_COLOR), *((points, MARK_COLOR) for points in marks)]
+    lines = [(find_centers(poses), PATH_COLOR)]
     return pack_scene(points[::every], colors[::every], unit, lines=lines, cameras=cameras)
 
 
@@ -167,14 +180,40 @@ def draw_shapes(image: NDArray[np.uint8], shapes: Sequence[tuple[str, Sequence[P
                 cv2.circle(drawn, point, 4 * width, color, thick)
     canvas, height = Image.fromarray(drawn), max(max(image.shape) / LABEL_HEIGHTS, 10)
     drawing, font, pad = ImageDraw.Draw(canvas), ImageFont.load_default(height), height / 3
+    taken = list[tuple[float, float, float, float]]()
     for _, points, label in shapes:
-        place = tuple(np.mean(points, 0))
-        left, top, right, bottom = drawing.textbbox(place, label, font=font, anchor="mm")
-        box = left - pad, top - pad, right + pad, bottom + pad
-        if label:
-            drawing.rounded_rectangle(box, pad, fill=(255, 255, 255))
-        drawing.text(place, label, font=font, anchor="mm", fill=(0, 0, 0))
+        x, y = np.mean(points, 0)
+        left, top, right, bottom = drawing.textbbox((0, 0), label, font=font, anchor="mm")
+        width, tall = right - left + 2 * pad, bottom - top + 2 * pad
+        if not label:
+            continue
+        x = min(max(x, width / 2), max(canvas.width - width / 2, width / 2))
+        y = _find_free_row((x, y), (width, tall), canvas.height, taken)
+        taken.append((x, y, width, tall))
+        box = x - width / 2, y - tall / 2, x + width / 2, y + tall / 2
+        drawing.rounded_rectangle(box, pad, fill=(255, 255, 255))
+        drawing.text((x, y), label, font=font, anchor="mm", fill=(0, 0, 0))
     return np.array(canvas)
+
+
+def _find_free_row(
+    place: tuple[float, float],
+    size: tuple[float, float],
+    height: int,
+    taken: Sequence[tuple[float, float, float, float]],
+) -> float:
+    """Return the middle row, nearest to a place, at which a label covers none of those (x, y, width, height) before."""
+    (x, y), (width, tall) = place, size
+    step = tall + 2
+
+    def is_free(row: float) -> bool:
+        is_inside = tall / 2 <= row <= height - tall / 2
+        return is_inside and all(
+            abs(x - a) >= (width + c) / 2 or abs(row - b) >= (tall + d) / 2 for a, b, c, d in taken
+        )
+
+    rows = (y + sign * count * step for count in range(int(height / step) + 1) for sign in (1, -1))
+    return next((row for row in rows if is_free(row)), y)
 
 
 def _describe_network(name: str, licence: str) -> dict[str, str]:

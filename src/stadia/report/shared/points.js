@@ -79,6 +79,47 @@ function makeGrid([nx, ny, nz, offset], middle) {
   return lines.map((points) => ({ points, color: GRID, count: 1500 }));
 }
 
+const DASH_PX = 6, HIDDEN = 1.02; // a line is dashed where points are nearer by this factor
+
+// Draw a line through points of the world in front of all points: solid where it is seen, dashed where they hide it.
+// Returns the number of its pixels that are hidden.
+export function drawMark({ width, height, pixels, depths }, [px, py, pz], points, ratio, near) {
+  const project = (point) => [px, py, pz].map(([a, b, c, d]) => a * point[0] + b * point[1] + c * point[2] + d), dots = [];
+  let along = 0, hidden = 0;
+  for (let i = 1; i < points.length; i++) {
+    let [from, to] = [project(points[i - 1]), project(points[i])];
+    if (!(from[2] > near) && !(to[2] > near)) continue;
+    const cut = (inside, outside) => { const share = (inside[2] - near * 1.001) / (inside[2] - outside[2]); return inside.map((value, axis) => value + share * (outside[axis] - value)); };
+    if (!(to[2] > near)) to = cut(from, to);
+    if (!(from[2] > near)) from = cut(to, from);
+    const [x0, y0, x1, y1] = [from[0] / from[2], from[1] / from[2], to[0] / to[2], to[1] / to[2]], length = Math.min(Math.hypot(x1 - x0, y1 - y0), 4 * (width + height));
+    for (let at = 0; at <= length; at++, along++) {
+      const share = length ? at / length : 0, x = Math.round(x0 + share * (x1 - x0) + width / 2), y = Math.round(y0 + share * (y1 - y0) + height / 2);
+      if (x < 0 || y < 0 || x >= width || y >= height) continue;
+      const depth = 1 / ((1 - share) / from[2] + share / to[2]), isHidden = depth > HIDDEN * depths[y * width + x];
+      hidden += isHidden;
+      if (!isHidden || Math.floor(along / (DASH_PX * ratio)) % 2 === 0) dots.push([x, y]);
+    }
+  }
+  for (const [color, size] of [[[0, 0, 0], 5], [MARK, 3]]) {
+    const packed = packColors(color)[0], half = Math.floor((size * ratio) / 2);
+    for (const [x, y] of dots) {
+      for (let row = Math.max(y - half, 0); row <= Math.min(y + half, height - 1); row++) pixels.fill(packed, row * width + Math.max(x - half, 0), row * width + Math.min(x + half, width - 1) + 1);
+    }
+  }
+  return hidden;
+}
+
+// Middle and top of a label of a size near a place: in the canvas, and over none of `taken` ([x, y, width]).
+export function placeLabel([x, y], [width, height], canvas, taken) {
+  const inside = Math.min(Math.max(x, width / 2), canvas.width - width / 2), step = height + 2;
+  const isFree = (top) => top >= 0 && top + height <= canvas.height && taken.every((one) => Math.abs(one[0] - inside) >= (one[2] + width) / 2 || Math.abs(one[1] - top) >= height);
+  for (let count = 0; count * step < canvas.height; count++) {
+    for (const top of [y + count * step, y - count * step]) if (isFree(top)) return [inside, top, width];
+  }
+  return null;
+}
+
 export class CloudView {
   // describe: called with what is drawn; pick: called with a point [x, y, z] that was clicked, if there is one.
   constructor(canvas, describe, pick) {
@@ -97,9 +138,10 @@ export class CloudView {
     canvas.addEventListener("pointerdown", (event) => { this.pressed = [event.clientX, event.clientY]; });
     canvas.addEventListener("click", (event) => {
       if (!this.pick || !this.view || Math.hypot(event.clientX - this.pressed[0], event.clientY - this.pressed[1]) > CLICK_PX) return;
-      const point = this.find(event);
+      const box = canvas.getBoundingClientRect(), point = this.find(event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2);
       if (point) this.pick(point);
     });
+    for (const name of ["focus", "blur"]) canvas.addEventListener(name, () => this.request());
     new ResizeObserver(() => this.request()).observe(canvas);
   }
 
@@ -130,14 +172,13 @@ export class CloudView {
 
   // marks: [{ points: [[x, y, z], ...], text }], lines with a label.
   showMarks(marks) {
-    this.marks = marks.map((mark) => ({ ...mark, line: makeLine({ points: mark.points.length > 1 ? mark.points : [...mark.points, ...mark.points], color: MARK, count: FRUSTUM_POINTS }) }));
+    this.marks = marks.map((mark) => ({ ...mark, points: mark.points.length > 1 ? mark.points : [...mark.points, ...mark.points] }));
     this.request();
   }
 
-  // The nearest point under a click.
-  find(event) {
-    const box = this.canvas.getBoundingClientRect(), height = box.height, [px, py, pz] = projectionOf(this.view, height), near = this.view.distance / 500;
-    const x = event.clientX - box.left - box.width / 2, y = event.clientY - box.top - height / 2;
+  // The nearest point at pixels right of and below the middle of the canvas.
+  find(x, y) {
+    const [px, py, pz] = projectionOf(this.view, this.canvas.clientHeight), near = this.view.distance / 500;
     const at = ([a, b, c, d], i) => a * this.positions[i] + b * this.positions[i + 1] + c * this.positions[i + 2] + d;
     let found = -1, best = Infinity;
     for (let i = 0; i < 3 * this.count; i += 3) {
@@ -207,6 +248,7 @@ export class CloudView {
     const keys = {
       ArrowLeft: () => this.turn(-0.1, 0), ArrowRight: () => this.turn(0.1, 0), ArrowUp: () => this.turn(0, -0.1),
       ArrowDown: () => this.turn(0, 0.1), "+": () => this.zoom(0.9), "-": () => this.zoom(1 / 0.9), 0: () => this.reset(),
+      Enter: () => { const point = this.pick && this.find(0, 0); if (point) this.pick(point); },
     };
     if (!keys[event.key] || !this.view) return;
     event.preventDefault();
@@ -259,10 +301,11 @@ export class CloudView {
     const drawnPx = Math.round(Math.min(Math.max(size, 1), LARGEST_PX * ratio)), spread = ROUND * FOCAL * height * this.pitch * Math.sqrt(step);
     drawPoints(this.raster, projection, this.positions, this.packed, spread ? Math.round(2 * ratio) : drawnPx, step, near, spread, Math.round(LARGEST_ROUND_PX * ratio));
     for (const { positions, packed } of [...this.lines, ...this.cameras]) drawPoints(this.raster, projection, positions, packed, Math.round(LINE_PX * ratio), 1, near);
-    for (const { line } of this.marks) drawPoints(this.raster, projection, line.positions, line.packed, Math.round(2 * LINE_PX * ratio), 1, near);
+    canvas.dataset.hidden = this.marks.reduce((sum, { points }) => sum + drawMark(this.raster, projection, points, ratio, near), 0);
     context.putImageData(this.image, 0, 0);
     const taken = [];
     for (const mark of this.marks) this.drawLabel(mark, projection, ratio, taken);
+    if (this.pick && canvas.matches(":focus-visible")) this.drawCross(ratio);
     canvas.dataset.drawn = drawn;
     if (isMoving) this.measure(performance.now() - begun);
     else this.report();
@@ -271,18 +314,29 @@ export class CloudView {
   drawLabel({ points, text }, [px, py, pz], ratio, taken) {
     const { context, canvas } = this, middle = [0, 1, 2].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
     const at = ([a, b, c, d]) => a * middle[0] + b * middle[1] + c * middle[2] + d, depth = at(pz);
-    if (!(depth > 0)) return;
+    if (!text || !(depth > 0)) return;
     context.font = `600 ${13 * ratio}px sans-serif`;
-    const x = at(px) / depth + canvas.width / 2, width = context.measureText(text).width + 10 * ratio, height = 19 * ratio;
-    let y = at(py) / depth + canvas.height / 2 + 6 * ratio;
-    while (text && taken.some((one) => Math.abs(one.x - x) < (one.width + width) / 2 && Math.abs(one.y - y) < height)) y += height + 2 * ratio;
-    taken.push({ x, y, width });
+    const place = placeLabel([at(px) / depth + canvas.width / 2, at(py) / depth + canvas.height / 2 + 6 * ratio], [context.measureText(text).width + 10 * ratio, 19 * ratio], canvas, taken);
+    if (!place) return;
+    const [x, y, width] = place;
+    taken.push(place);
     context.fillStyle = "#fff";
     context.beginPath();
-    context.roundRect(x - width / 2, y, width, height, 5 * ratio);
+    context.roundRect(x - width / 2, y, width, 19 * ratio, 5 * ratio);
     context.fill();
     context.fillStyle = "#000";
     context.fillText(text, x - width / 2 + 5 * ratio, y + 14 * ratio);
+  }
+
+  // Where Enter picks a point: the middle of the view, shown while the keyboard is used.
+  drawCross(ratio) {
+    const { context, canvas } = this, [x, y, size] = [canvas.width / 2, canvas.height / 2, 9 * ratio];
+    for (const [style, width] of [["#000", 4], ["#fff", 2]]) {
+      Object.assign(context, { strokeStyle: style, lineWidth: width * ratio });
+      context.beginPath();
+      for (const [dx, dy] of [[size, 0], [0, size]]) { context.moveTo(x - dx, y - dy); context.lineTo(x + dx, y + dy); }
+      context.stroke();
+    }
   }
 
   measure(drawMs) {
@@ -298,6 +352,6 @@ export class CloudView {
   report() {
     const all = this.count.toLocaleString("en"), part = Math.ceil(this.count / this.step).toLocaleString("en");
     const drawn = this.step > 1 ? `${all} points; ${part} of them while they turn, for a smoother motion` : `${all} points`;
-    this.describe(`${drawn}. ${AXES_TEXT}, ${(this.middle / 5).toPrecision(2)} ${this.unit} long. Drag turns; once clicked, the wheel zooms.`);
+    this.describe(`${drawn}. ${AXES_TEXT}, ${(this.middle / 5).toPrecision(2)} ${this.unit} long. Drag turns; once clicked, the wheel zooms.${this.pick ? " Keys: arrows turn, Enter picks the point at the cross." : ""}`);
   }
 }

@@ -77,6 +77,7 @@ for (const figure of document.querySelectorAll("figure.cloud")) {
     const view = JSON.parse(canvas.dataset.view), [positions, colors] = pointsOf(bytes, view), { lines, cameras, frames, views, radius } = view;
     const cloud = new CloudView(canvas, (text) => { about.textContent = text; });
     cloud.show(positions, colors, canvas.dataset.unit, { lines, cameras, radius });
+    if (view.marks?.length) cloud.showMarks(view.marks);
     if (views?.length) addViews(figure, views, cloud, cameras);
     const ends = (frames ?? []).reduce((sums, frame) => [...sums, sums.at(-1) + frame.count], [0]);
     if (ends.length > 1) addTimeline(figure, frames, (number, isAll) => {
