@@ -1,0 +1,188 @@
+"""Pictures of the states of the page are like the kept ones in tests/web/pictures, so that a broken layout fails.
+
+They are compared in blocks of 8 by 8 pixels, with a tolerance for fonts and rendering. After a change that is meant:
+
+    STADIA_KEEP_PICTURES=1 pytest tests/web/test_pictures.py
+
+and look at the pictures before you commit them.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from tests.report.test_scene_figures import make_scene
+from tests.web.browser_server import run_server
+from tests.web.conftest import encode, make_network, make_picture
+from tests.web.test_browser import CHROMIUM, Page, chromium
+from tests.web.test_runs import make_run
+
+from stadia.report.point_cloud_figures import SceneCamera, SceneView, pack_scene
+from stadia.report.reconstruction_page import (
+    PairPicture,
+    ReconstructionPage,
+    ShownCause,
+    ShownPurpose,
+    write_reconstruction_page,
+)
+from stadia.web import networks
+from stadia.web.server import make_app
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+__all__ = ["chromium"]
+
+KEPT = Path(__file__).parent / "pictures"
+BLOCK = 8
+"""Side of the blocks that are compared, pixels."""
+
+MAX_LEVELS, MAX_SHARE, MAX_LONGER = 28, 0.04, 0.04
+"""Largest difference of a block, levels of 255; largest share of blocks above it; largest difference of heights."""
+
+VARIANTS = [(width, scheme) for width in (1400, 390) for scheme in ("light", "dark")]
+
+
+def shrink(data: bytes) -> np.ndarray:
+    """Return the mean colors of the blocks of a PNG (h, w, 3)."""
+    with Image.open(io.BytesIO(data)) as picture:
+        image = np.asarray(picture.convert("RGB"))
+    height, width = (side // BLOCK for side in image.shape[:2])
+    return np.asarray(
+        cv2.resize(image[: height * BLOCK, : width * BLOCK], (width, height), interpolation=cv2.INTER_AREA)
+    )
+
+
+def compare(name: str, data: bytes) -> None:
+    """Compare a picture with the kept one of this name, or keep it."""
+    path, shown = KEPT / f"{name}.png", shrink(data)
+    if os.environ.get("STADIA_KEEP_PICTURES"):
+        KEPT.mkdir(exist_ok=True)
+        Image.fromarray(shown).save(path, optimize=True)
+        return
+    with Image.open(path) as picture:
+        kept = np.asarray(picture.convert("RGB"))
+    assert abs(len(shown) / len(kept) - 1) <= MAX_LONGER, f"{name} is {len(shown)} blocks high, {len(kept)} before"
+    rows = min(len(shown), len(kept))
+    differs = np.abs(shown[:rows].astype(int) - kept[:rows]).max(axis=2) > MAX_LEVELS
+    assert differs.mean() <= MAX_SHARE, f"{differs.mean():.1%} of {name} looks different"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    root = tmp_path_factory.mktemp("runs")
+    make_run(root, "2026-01-31-120000-good", status="finished", predictions="usable")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "load_network", make_network)
+        with run_server(make_app(["metres", "up-to-scale"], runs=root, data=root)) as address:
+            yield address
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant[0]}-{variant[1]}")
+def test_states_of_the_app_look_as_before(chromium: Any, address: str, variant: tuple[int, str]) -> None:
+    width, scheme = variant
+    context = chromium.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce", device_scale_factor=1
+    )
+    tab = Page(context, address)
+
+    def photograph(state: str) -> None:
+        tab.page.evaluate("document.getElementById('status').textContent = 'Done'")
+        tab.page.mouse.move(0, 0)
+        tab.page.evaluate("scrollTo(0, 0)")
+        tab.page.wait_for_load_state("networkidle")
+        tab.page.wait_for_timeout(300)  # points are drawn in full after they rested
+        compare(f"{state}-{width}-{scheme}", tab.page.screenshot(full_page=True, animations="disabled"))
+
+    tab.wait_until("document.getElementById('labels').textContent")
+    tab.page.wait_for_selector("#cloud[data-drawn]")
+    tab.wait_until("[...document.images].every((one) => one.complete || one.loading === 'lazy')")
+    photograph("first")
+    tab.page.evaluate("delete document.getElementById('cloud').dataset.drawn")
+    tab.choose(encode(make_picture(480, 640)))
+    tab.wait_for_result()
+    tab.page.wait_for_selector("#cloud[data-drawn]")
+    tab.click_points((0.6, 0.5), (0.8, 0.5))
+    tab.wait_until("document.getElementById('labels').textContent")
+    photograph("photo")
+    for name, part in (("runs", "#runs-rows tr"), ("check", "#result-form")):
+        tab.page.goto(f"{address}/#{name}")
+        tab.page.wait_for_selector(part, state="visible")
+        photograph(name)
+    assert tab.problems == []
+    context.close()
+
+
+def make_verdict_page() -> ReconstructionPage:
+    """A page with a cause, errors, purposes, pictures and cameras."""
+    image, other = make_picture(360, 480), make_picture(360, 480)[:, ::-1]
+    xy = np.random.default_rng(0).uniform((20, 20), (460, 340), (40, 2))
+    pairs = [
+        PairPicture("a.png and b.png: 40 of 40 matches contradict", image, other, xy, xy + 5, np.full(40, is_right), ())
+        for is_right in (False, True)
+    ]
+    points, T = make_scene()
+    K = np.array([[60.0, 0, 60], [0, 60, 45], [0, 0, 1]])
+    cameras = [SceneCamera(K, 90, 120, one) for one in T]
+    cloud = pack_scene(
+        points.astype(np.float32),
+        np.full((len(points), 3), 160, np.uint8),
+        "m",
+        lines=[],
+        cameras=cameras,
+        views=[SceneView(f"{row}.png", "7 points", image, camera) for row, camera in enumerate(cameras)],
+        radius=2.0,
+    )
+    rows = [
+        {
+            "name": f"{row}.png",
+            "rotation": "0.1°",
+            "position": "1 %",
+            "agree": 3,
+            "contradict": 9,
+            "share": 0.75,
+            "part": 0,
+        }
+        for row in range(len(T))
+    ]
+    return ReconstructionPage(
+        title="transforms.json",
+        grade="unusable",
+        finding="The poses have the camera axes of OpenCV, not the axes of the format.",
+        errors={"rotation": "0.04 ± 0.01 degrees", "position": "0.2 ± 0.1 % of the extent"},
+        measured_after=True,
+        causes=[ShownCause("the axes", "turn the camera axes", "99% of the matches fit then, 1% now")],
+        purposes=[
+            ShownPurpose("splats", False, "a convention is wrong", True),
+            ShownPurpose("mesh", None, "few matches"),
+        ],
+        details=["note: axes are converted"],
+        corrected=b"PK",
+        corrected_name="transforms.json: usable",
+        pair=pairs,
+        positions=T[:, :3, 3],
+        rows=rows,
+        others=pairs[:1],
+        cloud=cloud,
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant[0]}-{variant[1]}")
+def test_the_page_of_a_verdict_looks_as_before(chromium: Any, tmp_path: Path, variant: tuple[int, str]) -> None:
+    width, scheme = variant
+    write_reconstruction_page(tmp_path / "verdict.html", make_verdict_page())
+    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, device_scale_factor=1)
+    page.goto((tmp_path / "verdict.html").as_uri())
+    page.wait_for_selector("canvas[data-drawn]")
+    page.wait_for_timeout(150)
+    compare(f"verdict-{width}-{scheme}", page.screenshot(full_page=True, animations="disabled"))
+    page.close()
