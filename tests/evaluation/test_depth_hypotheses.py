@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale
-from stadia.evaluation.depth_hypotheses import Pair, explain_depth
+from stadia.evaluation.depth_hypotheses import Pair, explain_depth, find_truth_fault
 
 Array = NDArray[np.float64]
 METRES = DepthScale.METRES
@@ -105,3 +105,22 @@ def test_maps_of_the_neighbor_are_named() -> None:
     pairs = [(frames[k + 1], frames[k]) for k in range(7)]
     (note,) = explain_depth(pairs, METRES)
     assert "one later in the list" in note
+
+
+def test_faults_of_truth_show_in_its_own_values() -> None:
+    rng = np.random.default_rng(6)
+    maps = [true for _, true in make_pairs()]
+    sparse = [np.where(rng.random((240, 320)) < 0.3, cv2.resize(true, (320, 240)), 0) for true in maps]
+    assert find_truth_fault(maps) is None
+    assert find_truth_fault(sparse) is None
+    assert find_truth_fault([np.rint(256 * true) / 256 for true in sparse]) is None
+    assert find_truth_fault([np.rint(4 * true) / 4 for true in maps]) is None, "coarse steps are another fault"
+    faults = {
+        "equal": [maps[0]] * 6,
+        "filler": [np.where(np.arange(60)[:, None] < 10, 80.0, true) for true in maps],
+        "interpolated": [cv2.resize(true, (160, 120), interpolation=cv2.INTER_LINEAR) for true in sparse],
+    }
+    for name, changed in faults.items():
+        fault = find_truth_fault(changed)
+        assert fault is not None, name
+        assert fault.name == name

@@ -86,6 +86,7 @@ PROVEN_ELSEWHERE = {
     "D19": "judge/recordings/test_frame_checks.py",
     "D17": "judge/recordings/test_check_command.py",
     "D20": "judge/recordings/test_sequence_checks.py",
+    "D21": "judge/recordings/test_ground_truth_checks.py",
     "H06": "training/monitors/test_camera_height_monitors.py",
     "H07": "training/recipes/test_metric.py",
     "H20": "training/recipes/test_metric_start.py",

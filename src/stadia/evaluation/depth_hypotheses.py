@@ -257,6 +257,68 @@ def _fit_inverse(values: Array, truth: Array, known: NDArray[np.bool_]) -> Array
     return 1 / np.maximum(scale[0] * values + shift[0], 1 / (2 * truth[known].max()))
 
 
+@dataclass(frozen=True, slots=True)
+class TruthFault:
+    """What is wrong with ground truth, by its own values.
+
+    name: "equal", "filler" or "interpolated".
+    measured: the measurement, as a sentence.
+    """
+
+    name: str
+    measured: str
+
+
+MAX_MIXED_SHARE = 0.5
+"""Largest share of the values of a sparse map that are far below their largest neighbor; at edges of real maps .2."""
+
+MIN_SPARSE, MAX_SPARSE = 0.02, 0.95
+"""Share of the pixels with depth of a map that may be sparse."""
+
+MIN_GAP = 0.05
+"""Distance of a filler from the next value, over the filler: a surface has other values near it."""
+
+
+def find_truth_fault(maps: Sequence[Array]) -> TruthFault | None:
+    """Return the fault of ground truth that its own values show, without predictions and poses; None without one.
+
+    maps: (h, w) depth of some frames, 0 where unknown.
+    """
+    if explain_equal_maps(maps) is not None:
+        return TruthFault("equal", f"all {len(maps)} compared maps are the same")
+    fillers = [found for values in maps if (found := _find_extreme_filler(values)) is not None]
+    if 2 * len(fillers) > len(maps) and len({value for value, _ in fillers}) == 1:
+        share = float(np.median([share for _, share in fillers]))
+        return TruthFault("filler", f"{share:.0%} of the known pixels of a map are exactly {fillers[0][0]:g} m")
+    mixed = [one for values in maps if (one := _share_of_mixed(values)) is not None]
+    if 2 * len(mixed) > len(maps) and np.median(mixed) > MAX_MIXED_SHARE:
+        measured = f"{np.median(mixed):.0%} of the values of a map are far below their largest neighbor"
+        return TruthFault("interpolated", measured)
+    return None
+
+
+def _find_extreme_filler(values: Array) -> tuple[float, float] | None:
+    """Return the largest or smallest value if many pixels have it, and none is near it, with their share; else None."""
+    numbers, counts = np.unique(values[np.isfinite(values) & (values > 0)], return_counts=True)
+    if len(numbers) < 2:
+        return None
+    for place, gap in ((-1, 1 - numbers[-2] / numbers[-1]), (0, numbers[1] / numbers[0] - 1)):
+        share = float(counts[place] / counts.sum())
+        if share >= MIN_FILLER and gap >= MIN_GAP:
+            return float(numbers[place]), share
+    return None
+
+
+def _share_of_mixed(values: Array) -> float | None:
+    """Return the share of the values of a sparse map that are far below their largest neighbor; None if it is dense."""
+    known = np.isfinite(values) & (values > 0)
+    if not MIN_SPARSE <= known.mean() <= MAX_SPARSE:
+        return None
+    filled = np.where(known, values, 0).astype(np.float32)
+    largest = cv2.dilate(filled, np.ones((5, 5), np.uint8))
+    return float((filled < 0.8 * largest)[known].mean())
+
+
 def is_plausible(maps: Sequence[Array]) -> bool:
     """Return whether the median depth of maps, read as metres, is one of a camera image.
 

@@ -64,3 +64,17 @@ def test_no_camera_height_without_a_road() -> None:
     quarter = np.random.default_rng(1).random((96, 160)) < 0.25
     assert fit_camera_height(np.where(quarter, road(1.65), bushes).astype(np.float32), K) is None  # too little of it
     assert fit_camera_height(np.zeros((96, 160), np.float32), K) is None
+
+
+@pytest.mark.slow
+def test_filled_holes_are_named_on_a_recording(recording: Recording) -> None:
+    def fill(depth: NDArray[np.float32]) -> NDArray[np.float32]:
+        filled = depth.copy()
+        filled[: len(filled) // 4] = 5000
+        return filled
+
+    found = run_preflight([Mutated(recording, depth=fill)], checks=["ground_truth"])
+    (finding,) = [finding for finding in found if finding.code == "D21"]
+    assert "exactly 5000 m" in finding.measured
+    assert "write 0" in finding.fix
+    assert not [one for one in run_preflight([recording], checks=["ground_truth"]) if one.code == "D21"]

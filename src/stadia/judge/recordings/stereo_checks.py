@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.types import LEFT, RIGHT
+from stadia.evaluation.depth_hypotheses import find_truth_fault
 from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_plane
 from stadia.geometry.image_features import detect_features, gray, match_features
 from stadia.geometry.poses import invert_pose
@@ -362,8 +363,8 @@ MIN_WARPS = 2  # frames that are warped by their ground truth
 def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
     """Report the first fault of the ground-truth depth that is found.
 
-    In this order: few frames (D12), another size (D11), empty (D05), quantized (D08), of other images (D07), wrong
-    scale (D06).
+    In this order: few frames (D12), another size (D11), empty (D05), quantized (D08), equal, filled or interpolated
+    (D21), of other images (D07), wrong scale (D06).
     """
     yield from _check_count(survey)
     maps = [survey.recording.depth_m(i, LEFT) for i in survey.anchors]
@@ -378,6 +379,9 @@ def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
         if empty.severity is Severity.STOP:
             return
     yield from _check_levels(survey)
+    fault = find_truth_fault([np.asarray(depth, np.float64) for depth in maps if depth is not None])
+    if fault is not None:
+        yield make_finding("D21", Severity.WARN, fault.measured, "depth of each image", case=fault.name)
     mismatch = (
         _compare_with_rig(survey)
         or _compare_with_poses(survey)
