@@ -19,8 +19,9 @@ from stadia.sfm.map_evidence import (
     measure_zoom,
     select_pairs,
 )
-from stadia.sfm.match_triangulation import PosedImages
+from stadia.sfm.match_triangulation import PosedImages, triangulate_view, view_matches
 from stadia.sfm.pair_matching import FramePair
+from stadia.sfm.pose_deviations import measure_covariances
 from stadia.sfm.pose_error import (
     MIN_GAIN_OF_WRONG,
     MIN_PARTNERS,
@@ -30,15 +31,20 @@ from stadia.sfm.pose_error import (
     open_images,
 )
 from stadia.sfm.pose_refinement import AdjustedPoses, adjust_poses
+from stadia.sfm.reconstruction import MAX_ERROR_PX
 from stadia.sfm.sparse_map import Array, SparseMap
 
 
-def adjust_map_poses(sparse: SparseMap, pairs: Sequence[FramePair], *, threads: int | None = None) -> AdjustedPoses:
+def adjust_map_poses(
+    sparse: SparseMap, pairs: Sequence[FramePair], *, threads: int | None = None
+) -> tuple[AdjustedPoses, ImageMatches]:
     """Adjust the poses and the camera of a map to its matches, as if another program had made it.
 
     sparse: the map.
     pairs: matches of pairs of keyframes, with the held-out ones.
     threads: number of threads; None takes one for each processor.
+
+    Returns the poses before and after, and the matches.
     """
     camera, count = sparse.camera, len(sparse.frames)
     size = np.array([camera.width, camera.height])
@@ -54,20 +60,43 @@ def adjust_map_poses(sparse: SparseMap, pairs: Sequence[FramePair], *, threads: 
     every = int(sparse.frames.max()) + 1
     names = tuple(f"{index:06d}" for index in range(every))
     still = remove_row_motion(sparse, select_pairs(sparse, pairs))
-    return adjust_poses(posed, ImageMatches(names, np.tile(size, (every, 1)), still), threads=threads)
+    matches = ImageMatches(names, np.tile(size, (every, 1)), still)
+    return adjust_poses(posed, matches, threads=threads), matches
 
 
-def confirm_wrong_images(adjusted: AdjustedPoses) -> list[PoseDifference]:
-    """Return how a map differs from its adjusted poses, with those wrong images that held-out matches confirm.
+def confirm_wrong_images(adjusted: AdjustedPoses, matches: ImageMatches) -> list[PoseDifference]:
+    """Return how a map differs from its adjusted poses, with those wrong images that matches confirm.
+
+    Matches confirm an image if held-out ones fit its adjusted pose better, or if fewer of its features meet in points
+    from the given poses: along the direction of motion, a moved camera keeps all epipolar lines.
 
     adjusted: the poses of the map before and after.
+    matches: the matches to which they were adjusted.
     """
     differences, confirmed = find_differences(adjusted), list[int]()
+    count = len(adjusted.given.images)
+    given = triangulate_view(view_matches(adjusted.given, matches), MAX_ERROR_PX)
+    before, after = (np.bincount(part.observed[:, 0], minlength=count) for part in (given, adjusted.sparse))
     for row in (row for part in differences for row in part.rows[part.is_wrong].tolist()):
-        partners = int((adjusted.ends == row).any(1).sum())
-        if partners >= MIN_PARTNERS and adjusted.compare_images(row).is_sure(MIN_GAIN_OF_WRONG):
+        if (adjusted.ends == row).any(1).sum() < MIN_PARTNERS:
+            continue
+        lost = before[row] < (1 - MIN_GAIN_OF_WRONG) * after[row]
+        if lost or adjusted.compare_images(row).is_sure(MIN_GAIN_OF_WRONG):
             confirmed.append(int(adjusted.given.images[row]))
     return open_images(differences, adjusted.given.images, confirmed)
+
+
+def free_focal_length(adjusted: AdjustedPoses) -> AdjustedPoses:
+    """Return adjusted poses whose covariances contain, added to what they have, those with an unknown focal length.
+
+    adjusted: the poses of a map before and after.
+    """
+    parts = sorted(measure_covariances(adjusted.sparse, free=("focal",)), key=lambda part: -len(part.rows))
+    joined = (
+        replace(part, of_poses=part.of_poses + free.of_poses) if np.array_equal(part.rows, free.rows) else part
+        for part, free in zip(adjusted.covariances, parts, strict=False)
+    )
+    return replace(adjusted, covariances=tuple(joined))
 
 
 def remove_row_motion(sparse: SparseMap, pairs: Sequence[FramePair]) -> list[FramePair]:
@@ -110,6 +139,8 @@ def measure_evidence(
 ) -> MapEvidence:
     """Measure, by the matches of its keyframes, what speaks for or against a map.
 
+    The deviation of poses contains what an unknown focal length leaves open, unless the user gave the camera.
+
     sparse: the map.
     pairs: all matches of pairs of keyframes, with the held-out ones.
     T_world_camera: (N, 4, 4) poses of all video frames, NaN for those that are lost or interpolated.
@@ -120,13 +151,14 @@ def measure_evidence(
     in_other_parts: number of frames that have a pose in other parts of the video.
     threads: number of threads; None takes one for each processor.
     """
-    adjusted = adjust_map_poses(sparse, pairs, threads=threads)
+    adjusted, matches = adjust_map_poses(sparse, pairs, threads=threads)
+    if not has_camera:
+        adjusted = free_focal_length(adjusted)
     placed = np.isfinite(T_world_camera).all((1, 2))
     planar = measure_plane(pairs)
     is_flat = planar > MAP_CAMERA_LIMITS["planar"].doubtful
-    names = [f"{index:06d}" for index in range(int(sparse.frames.max()) + 1)]
     return MapEvidence(
-        error=measure_error(adjusted, confirm_wrong_images(adjusted), names),
+        error=measure_error(adjusted, confirm_wrong_images(adjusted, matches), matches.names),
         unexplained=adjusted.unexplained if adjusted.gain.count else math.nan,
         held_out_px=adjusted.gain.before_px,
         placed=float(placed.mean()),
