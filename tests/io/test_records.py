@@ -370,3 +370,20 @@ def test_poses_with_a_time_are_sorted_by_it(tmp_path: Path) -> None:
     read = read_trajectory(path)
     assert read.times_s is not None
     np.testing.assert_allclose(read.T_world_camera[:, 0, 3], make_rows()[:, 1])
+
+
+def test_a_file_of_utf_16_is_read(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "est.txt", make_rows(), fmt="%.6f")
+    text = (tmp_path / "est.txt").read_text()
+    (tmp_path / "est.txt").write_bytes(text.encode("utf-16"))
+    assert len(read_trajectory(tmp_path / "est.txt").T_world_camera) == 12
+
+
+@pytest.mark.parametrize(("kind", "count"), [(np.float32, 1), (np.float64, 0)])
+def test_steps_of_float32_far_from_zero_are_noted(tmp_path: Path, kind: type, count: int) -> None:
+    rows = make_rows()
+    rows[:, 1:4] += [500_123.456, 4_649_776.224, 200.5]
+    rows[:, 1:4] = rows[:, 1:4].astype(kind)
+    np.savetxt(tmp_path / "est.txt", rows, fmt="%.6f")
+    notes = [note for note in read_trajectory(tmp_path / "est.txt").notes if "in steps of 0.5" in note]
+    assert len(notes) == count

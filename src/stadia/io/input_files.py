@@ -169,10 +169,13 @@ def read_bytes(path: Path, *, expected: str, max_bytes: int, fix: str | None = "
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
 def read_text(
     path: Path, *, expected: str, fix: str | None = "check the path or the download", max_bytes: int = MAX_TEXT_BYTES
 ) -> str:
-    """Read the text of a UTF-8 file, without its byte order mark.
+    """Read the text of a UTF-8 file without its byte order mark, or of a UTF-16 file with one, as PowerShell writes it.
 
     path: the file.
     expected: description of a valid file, for messages.
@@ -183,7 +186,7 @@ def read_text(
     """
     data = read_bytes(path, expected=expected, max_bytes=max_bytes, fix=fix)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if data.startswith(UTF_16_MARKS) else "utf-8-sig")
     except UnicodeDecodeError as error:
         fix = "check that this is the right file"
         raise DataError(path, found="bytes that are not text", expected=expected, fix=fix) from error

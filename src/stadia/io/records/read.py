@@ -86,7 +86,34 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     """
     path, format = Path(path), None if format is None else TrajectoryFormat(format)
     check_no_archive(path)
-    return _read_any_poses(path, format, is_reference=is_reference).trajectory()
+    read = _read_any_poses(path, format, is_reference=is_reference).trajectory()
+    steps = describe_float_steps(read.T_world_camera[:, :3, 3], read.name)
+    return replace(read, notes=(*read.notes, *steps))
+
+
+MIN_STEP = 1e-2
+"""Step of float32 numbers, in the unit of positions, that is worth a note."""
+
+
+def describe_float_steps(positions: Array, name: str) -> list[str]:
+    """Return a note if positions far from 0, such as UTM's, were stored as float32, and move in steps.
+
+    positions: (N, 3).
+    name: name of the file.
+
+    Examples:
+        >>> describe_float_steps(np.array([[1.25, 0.0, 0.0], [500.7, 2.0, 3.0]]), "a.txt")
+        []
+    """
+    step = float(np.spacing(np.float32(np.abs(positions).max(initial=0))))
+    far = positions[:, np.abs(positions).max(axis=0, initial=0) > MIN_STEP / np.finfo(np.float32).eps / 2]
+    if step < MIN_STEP or not far.size:
+        return []
+    rest, rest_of_whole = (np.abs(far - rounded).max() for rounded in (far.astype(np.float32), np.rint(far)))
+    if rest > MIN_STEP / 1000 or rest_of_whole <= MIN_STEP / 1000:
+        return []
+    fix = "subtract the first position before they become float32"
+    return [f"positions of {name} are float32 numbers far from 0, in steps of {step:.2g}: {fix}"]
 
 
 def read_kitti_trajectory(path: Path) -> Trajectory:
