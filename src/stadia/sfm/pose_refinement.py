@@ -187,6 +187,7 @@ class AdjustedPoses:
     covariances: of the adjusted poses of each part that matches join, the largest first.
     sparse: points triangulated from the adjusted poses, in the virtual camera of `view_matches`.
     gain: how held-out matches fit before and after.
+    camera_gain: how they fit adjusted poses with the given cameras, and with the adjusted ones.
     unexplained: share of the held-out matches that the adjusted poses do not explain, 0 to 1.
     has_converged: whether the adjustment of the given poses explains the matches; else other poses were the start.
     ends: (P, 2) rows of the images of each pair with held-out matches.
@@ -199,6 +200,7 @@ class AdjustedPoses:
     covariances: tuple[PoseCovariance, ...]
     sparse: SparseMap
     gain: HeldOutGain
+    camera_gain: HeldOutGain
     unexplained: float
     has_converged: bool
     ends: NDArray[np.intp]
@@ -602,7 +604,7 @@ def adjust_poses(
     next(steps, None)
     if not np.array_equal(near.posed.K, posed.K):  # the focal length of the start counts only if matches confirm it
         near = _converge(_judge(replace(posed, T_camera_world=longer.posed.T_camera_world), matches), matches, threads)
-    best = _finish(near, matches, threads)
+    of_given = best = _finish(near, matches, threads)
     cameras = _measure_cameras(given, longer, ("focal",))
     free, others = list[str](), list[_Candidate]()
     if any(camera.is_claimed("focal", CLAIM) for camera in cameras):
@@ -654,6 +656,7 @@ def adjust_poses(
         ),
         sparse=sparse,
         gain=compare_held_out(given.held, best.held),
+        camera_gain=compare_held_out(of_given.held, best.held),
         unexplained=_measure_unexplained(best),
         has_converged=has_converged,
         ends=_list_ends(given.view),

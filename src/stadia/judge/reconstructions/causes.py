@@ -207,7 +207,9 @@ def _explain_cameras(posed: PosedImages, measured: Measurements) -> Iterator[Exp
         return replace(now, K=K, distortion=after.distortion.copy() if is_bent else now.distortion)
 
     if causes:
-        yield Explanation(tuple(causes), undo, MIN_GAIN, is_refined=True)
+        # new poses alone may explain what new poses and cameras explain
+        is_refined = measured.adjusted.camera_gain.is_sure(MIN_GAIN)
+        yield Explanation(tuple(causes), undo, MIN_GAIN, is_refined=is_refined)
 
 
 def _describe_focal(focal: Measured, given_px: float, measured_px: float) -> Cause:

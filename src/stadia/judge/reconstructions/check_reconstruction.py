@@ -28,6 +28,7 @@ from stadia.judge.reconstructions.depth_meaning import (
     measure_depth,
     measure_rays,
 )
+from stadia.judge.reconstructions.look_alikes import LookAlikes, find_look_alikes, measure_overlaps
 from stadia.judge.reconstructions.result_convention import GIVEN, Convention, apply_convention
 from stadia.sfm.image_matches import ImageMatches, check_images, match_images
 from stadia.sfm.map_evidence import MAX_CONTRADICTING, MAX_ERROR, MatchAgreement, group_frames
@@ -39,9 +40,13 @@ from stadia.sfm.match_triangulation import (
     triangulate_features,
     view_matches,
 )
+from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.pose_error import PoseDifference, find_centers, find_differences, measure_error, open_images
 from stadia.sfm.pose_refinement import AdjustedPoses, adjust_poses
 from stadia.sfm.sparse_map import SparseMap
+
+MAX_MISSING = 0.7
+"""Share of the matches of two images that contradict the poses, from which they show places that look alike."""
 
 COARSEST = "navigation"
 """The purpose with the widest limits."""
@@ -131,7 +136,9 @@ class ReconstructionVerdict:
         purposes say what it allows.
         """
         grade = grade_purposes(self.purposes, are_asked=self.are_asked)
-        if not self.are_asked and grade in (Verdict.USABLE, Verdict.DOUBTFUL):
+        if any(cause.name == "look-alikes" for cause in self.causes):
+            grade = Verdict.DOUBTFUL
+        elif not self.are_asked and grade in (Verdict.USABLE, Verdict.DOUBTFUL):
             holds = {verdict.purpose.name: verdict.holds for verdict in self.purposes}
             faults = [cause for cause in self.causes if cause.name not in SCATTER]
             is_doubtful = holds[COARSEST] is False or any(cause.images or not all(holds.values()) for cause in faults)
@@ -201,12 +208,18 @@ def judge_reconstruction(
     Raises DataError if fewer than 3 images have a pose, or the reconstruction has no camera.
     """
     measured = measure_reconstruction(reconstruction, matches)
+    notes = list(reconstruction.notes)
+    if (left_out := len(matches.pairs) - len(measured.matches.pairs)) > 0:
+        notes.append(f"matches of {left_out} pairs of images are left out: their places look alike, but differ")
+    matches = measured.matches
     search, base, based, after_fix = measured.search, measured.base, measured.adjusted.given, measured.error
     posed = pose_images(reconstruction, matches)
     view = view_matches(posed, matches)
     sparse, of_feature = triangulate_features(view)
     agreement = _measure_agreement(view, sparse, of_feature)
     causes = [] if search.found is None else [describe_cause(search, posed)]
+    if measured.look_alikes is not None:
+        causes.append(describe_places(measured.look_alikes, measured.adjusted.given, matches.names))
     explained = find_causes(measured.adjusted, measured.differences, after_fix, matches)
     named = {name for cause in explained.causes for name in cause.images}
     if any(image.name not in named for image in after_fix.wrong_images):
@@ -227,10 +240,7 @@ def judge_reconstruction(
         error=error,
         error_after_fix=after_fix,
         causes=(*causes, *explained.causes),
-        purposes=tuple(
-            judge_purpose(purpose, error) if search.found is None else PurposeVerdict(purpose, False, error.reason)
-            for purpose in purposes or PURPOSES.values()
-        ),
+        purposes=tuple(_judge_purpose(purpose, error, measured) for purpose in purposes or PURPOSES.values()),
         are_asked=bool(purposes),
         depth=depth,
         search=search,
@@ -240,8 +250,16 @@ def judge_reconstruction(
         adjusted=measured.adjusted,
         fixed=None if fixed is reconstruction else fixed,
         count=len(matches.names),
-        notes=(*reconstruction.notes, *view.posed.notes),
+        notes=(*notes, *view.posed.notes),
     )
+
+
+def _judge_purpose(purpose: Purpose, error: MeasuredError, measured: MeasuredReconstruction) -> PurposeVerdict:
+    if measured.search.found is not None:
+        return PurposeVerdict(purpose, False, error.reason)
+    if measured.look_alikes is not None:
+        return PurposeVerdict(purpose, None, "two places may be one")
+    return judge_purpose(purpose, error)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -253,6 +271,8 @@ class MeasuredReconstruction:
     adjusted: its poses and cameras before and after the adjustment to matches.
     differences: between both, for each part that matches join.
     error: the error of `base`.
+    matches: the matches without those that join two places that look alike, if only the adjusted poses make them one.
+    look_alikes: places that the given poses make one; None without them.
     """
 
     search: ConventionSearch
@@ -260,6 +280,8 @@ class MeasuredReconstruction:
     adjusted: AdjustedPoses
     differences: tuple[PoseDifference, ...]
     error: MeasuredError
+    matches: ImageMatches
+    look_alikes: LookAlikes | None
 
 
 def measure_reconstruction(
@@ -285,10 +307,58 @@ def measure_reconstruction(
         search = replace(search, found=None)
     elif search.found is not None:
         base = apply_convention(reconstruction, matches, search.found.convention)
-    adjusted = adjust_poses(pose_images(base, matches), matches, focal_factor=factor, track=track)
+    posed = pose_images(base, matches)
+    adjusted, alike = adjust_poses(posed, matches, focal_factor=factor, track=track), _find_places(posed, matches)
+    if alike is None and (folded := _find_places(adjusted.posed, matches)) is not None:
+        # the given poses part what matches alone would make one place
+        matches = _part_places(folded, posed, matches)
+        adjusted = adjust_poses(posed, matches, focal_factor=factor, track=track)
     differences = tuple(find_differences(adjusted))
-    return MeasuredReconstruction(
-        search, base, adjusted, differences, measure_error(adjusted, differences, matches.names)
+    error = measure_error(adjusted, differences, matches.names)
+    return MeasuredReconstruction(search, base, adjusted, differences, error, matches, alike)
+
+
+def _find_places(posed: PosedImages, matches: ImageMatches) -> LookAlikes | None:
+    view = view_matches(posed, matches)
+    sparse, of_feature = triangulate_features(view)
+    return find_look_alikes(measure_overlaps(view, sparse.points, of_feature), len(posed.images))
+
+
+def _part_places(alike: LookAlikes, posed: PosedImages, matches: ImageMatches) -> ImageMatches:
+    """Return matches without those between two places, and without pairs that contradict the poses which part them."""
+    view = view_matches(posed, matches)
+    sparse, of_feature = triangulate_features(view)
+    agreement = _measure_agreement(view, sparse, of_feature)
+    is_wrong = agreement.misses > MAX_MISSING * (agreement.fits + agreement.misses)
+    place = np.zeros(len(posed.images), int)
+    place[list(alike.first)], place[list(alike.second)] = 1, 2
+    row_of_image = {int(image): row for row, image in enumerate(posed.images)}
+
+    def is_kept(pair: FramePair) -> bool:
+        rows = [row_of_image.get(image) for image in (pair.first, pair.second)]
+        if rows[0] is None or rows[1] is None:
+            return False
+        return bool(place[rows[0]] * place[rows[1]] != 2 and not is_wrong[rows[0], rows[1]])
+
+    return replace(matches, pairs=[pair for pair in matches.pairs if is_kept(pair)])
+
+
+def describe_places(alike: LookAlikes, posed: PosedImages, names: Sequence[str]) -> Cause:
+    """Return the cause that two places that look alike are.
+
+    alike: the places.
+    posed: the images.
+    names: names of all images.
+    """
+    first, second = ([names[posed.images[row]] for row in place] for place in (alike.first, alike.second))
+    one, other = (names[posed.images[row]] for row in alike.pairs[0])
+    fewer = min(first, second, key=len)
+    return Cause(
+        "look-alikes",
+        f"two places that look alike may be one: {len(alike.pairs)} pairs of images such as {one} and {other} have the "
+        "same view, but each shows things that the other lacks",
+        f"look at {one} and {other}; if the places differ, reconstruct without matches between them",
+        tuple(fewer),
     )
 
 
