@@ -167,7 +167,7 @@ def measure_video(browser: Any, address: str, video: Path, film: Path | None) ->
 
     def watch() -> None:
         text = visit.page.inner_text("#video-status")
-        for name, shown in (("text", text), ("count", re.sub(r"\(.*?\)|, about .*", "", text))):
+        for name, shown in (("text", text), ("count", re.sub(r"\. (\d+ min ?)?(\d+ s)? so far.*", "", text))):
             if shown != changes[name][-1][1]:
                 changes[name].append((time.monotonic(), shown))
 
@@ -175,9 +175,10 @@ def measure_video(browser: Any, address: str, video: Path, film: Path | None) ->
         "document.getElementById('preview-depth').naturalWidth > 0 && !document.getElementById('video-preview').hidden",
         watch,
     )
+    in_3d = visit.wait("document.getElementById('preview-cloud').dataset.drawn", watch)
     done = visit.wait("!document.getElementById('video-result').hidden", watch)
     length = visit.measure("video-")
-    print(f"video: first depth after {first:.1f} s, result after {done:.0f} s")
+    print(f"video: first depth after {first:.1f} s, in 3D after {in_3d:.1f} s, result after {done:.0f} s")
     for name, shown in changes.items():
         times = [*(time_s for time_s, _ in shown), visit.begun + done]
         silence, text = max((after - at, text) for (at, text), after in zip(shown, times[1:], strict=True))

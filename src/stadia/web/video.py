@@ -427,7 +427,8 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
     new.rename(job.predictions)
     record = written.predictions.record
     if session.path.problem:
-        path_text = f"The map of the video is not used: {session.path.problem}. The path uses predicted depth."
+        why = session.path.problem.partition(" (")[0]  # names of checks follow, which the details have
+        path_text = f"The map of the video is not used: {why}. The path uses predicted depth."
     if record is not None and 1 < len(record.path) < count and session.path.mapped is None:
         path_text += f" It ends after {len(record.path)} of {count} frames: the next motion is unknown."
     error, trust = find_expected_error(session), describe_trust(session)
