@@ -570,6 +570,35 @@ def test_lengths_are_measured_in_3d_by_the_keyboard(open_tab: Callable[..., Page
     assert tab.problems == []
 
 
+def test_a_scene_is_flown_through_and_turned_around_a_point(open_tab: Callable[..., Page]) -> None:
+    """W flies ahead and S back, a double click sets the middle of the turns, and brackets change the size of points."""
+    tab = open_tab()
+    script = """async () => {
+      const { CloudView, rotationOf } = await import("/shared/points.js"), canvas = document.createElement("canvas");
+      Object.assign(canvas.style, { position: "fixed", left: 0, top: 0, width: "400px", height: "300px" });
+      document.body.append(canvas);
+      const cloud = new CloudView(canvas, () => {});
+      const press = (key) => canvas.dispatchEvent(new KeyboardEvent("keydown", { key }));
+      cloud.show(new Float32Array([1, 0, 4, -1, 0, 4]), new Uint8Array(6).fill(200), "m");
+      const before = [...cloud.view.target], ahead = rotationOf(cloud.view)[2];
+      press("w");
+      const moved = cloud.view.target.map((value, axis) => value - before[axis]);
+      const along = moved.reduce((sum, value, axis) => sum + value * ahead[axis], 0);
+      press("s");
+      const isBack = Math.hypot(...cloud.view.target.map((value, axis) => value - before[axis])) < 1e-9;
+      press("]");
+      cloud.look();
+      const x = 200 + 1.3 * 300 / 4;
+      canvas.dispatchEvent(new MouseEvent("dblclick", { clientX: x, clientY: 150 }));
+      return [along / Math.hypot(...moved), isBack, cloud.size, cloud.view.target];
+    }"""
+    along, is_back, size, target = tab.page.evaluate(script)
+    assert along == pytest.approx(1)
+    assert is_back
+    assert size == 1.25
+    assert target == [1, 0, 4]
+
+
 def test_lines_in_3d_are_dashed_where_points_hide_them_and_labels_cover_nothing(open_tab: Callable[..., Page]) -> None:
     """A line behind a wall at depth 5 is hidden as a whole, one before it is not, and one through it in part."""
     tab = open_tab()

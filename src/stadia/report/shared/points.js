@@ -123,7 +123,7 @@ export function placeLabel([x, y], [width, height], canvas, taken) {
 export class CloudView {
   // describe: called with what is drawn; pick: called with a point [x, y, z] that was clicked, if there is one.
   constructor(canvas, describe, pick) {
-    Object.assign(this, { canvas, describe, pick, times: [], step: 1, lines: [], cameras: [], marks: [], pointers: new Map() });
+    Object.assign(this, { canvas, describe, pick, times: [], step: 1, size: 1, lines: [], cameras: [], marks: [], pointers: new Map() });
     this.context = canvas.getContext("2d", { alpha: false });
     for (const name of ["pointerdown", "keydown", "wheel"]) canvas.addEventListener(name, () => { this.isTouched = true; }, { passive: true });
     canvas.addEventListener("keydown", (event) => this.press(event));
@@ -140,6 +140,12 @@ export class CloudView {
       if (!this.pick || !this.view || Math.hypot(event.clientX - this.pressed[0], event.clientY - this.pressed[1]) > CLICK_PX) return;
       const box = canvas.getBoundingClientRect(), point = this.find(event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2);
       if (point) this.pick(point);
+    });
+    canvas.addEventListener("dblclick", (event) => { // where clicks pick no points, it sets the middle of the turns
+      const box = canvas.getBoundingClientRect(), point = !this.pick && this.view && this.find(event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2);
+      if (!point) return;
+      this.view.target = point;
+      this.request();
     });
     for (const name of ["focus", "blur"]) canvas.addEventListener(name, () => this.request());
     new ResizeObserver(() => this.request()).observe(canvas);
@@ -238,19 +244,34 @@ export class CloudView {
     this.move();
   }
 
+  // Draw points larger or smaller by a factor.
+  resize(factor) {
+    this.size = Math.min(Math.max(this.size * factor, 0.25), 4);
+    this.request();
+  }
+
   pan(x, y) {
     const step = this.view.distance / (FOCAL * this.canvas.clientHeight), [right, down] = rotationOf(this.view);
     this.view.target = this.view.target.map((value, axis) => value - step * (x * right[axis] + y * down[axis]));
     this.move();
   }
 
+  // Move through the scene, in steps to the right, down and ahead.
+  fly(...steps) {
+    const rows = rotationOf(this.view), step = this.view.distance / 20;
+    this.view.target = this.view.target.map((value, axis) => value + step * steps.reduce((sum, count, row) => sum + count * rows[row][axis], 0));
+    this.move();
+  }
+
   press(event) {
     const keys = {
+      w: () => this.fly(0, 0, 1), s: () => this.fly(0, 0, -1), a: () => this.fly(-1, 0, 0), d: () => this.fly(1, 0, 0), q: () => this.fly(0, 1, 0), e: () => this.fly(0, -1, 0),
+      "[": () => this.resize(0.8), "]": () => this.resize(1.25),
       ArrowLeft: () => this.turn(-0.1, 0), ArrowRight: () => this.turn(0.1, 0), ArrowUp: () => this.turn(0, -0.1),
       ArrowDown: () => this.turn(0, 0.1), "+": () => this.zoom(0.9), "-": () => this.zoom(1 / 0.9), 0: () => this.reset(),
       Enter: () => { const point = this.pick && this.find(0, 0); if (point) this.pick(point); },
     };
-    if (!keys[event.key] || !this.view) return;
+    if (!keys[event.key] || !this.view || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     keys[event.key]();
   }
@@ -298,7 +319,7 @@ export class CloudView {
     }
     this.raster.depths.fill(Infinity);
     const size = Math.sqrt((COVER[isMoving ? "moving" : "resting"] * width * height) / Math.max(drawn, 1)), projection = projectionOf(this.view, height);
-    const drawnPx = Math.round(Math.min(Math.max(size, 1), LARGEST_PX * ratio)), spread = ROUND * FOCAL * height * this.pitch * Math.sqrt(step);
+    const drawnPx = Math.min(Math.max(Math.round(this.size * Math.min(Math.max(size, 1), LARGEST_PX * ratio)), 1), 2 * LARGEST_ROUND_PX), spread = this.size * ROUND * FOCAL * height * this.pitch * Math.sqrt(step);
     drawPoints(this.raster, projection, this.positions, this.packed, spread ? Math.round(2 * ratio) : drawnPx, step, near, spread, Math.round(LARGEST_ROUND_PX * ratio));
     for (const { positions, packed } of [...this.lines, ...this.cameras]) drawPoints(this.raster, projection, positions, packed, Math.round(LINE_PX * ratio), 1, near);
     canvas.dataset.hidden = this.marks.reduce((sum, { points }) => sum + drawMark(this.raster, projection, points, ratio, near), 0);
@@ -352,6 +373,6 @@ export class CloudView {
   report() {
     const all = this.count.toLocaleString("en"), part = Math.ceil(this.count / this.step).toLocaleString("en");
     const drawn = this.step > 1 ? `${all} points; ${part} of them while they turn, for a smoother motion` : `${all} points`;
-    this.describe(`${drawn}. ${AXES_TEXT}, ${(this.middle / 5).toPrecision(2)} ${this.unit} long. Drag turns; once clicked, the wheel zooms.${this.pick ? " Keys: arrows turn, Enter picks the point at the cross." : ""}`);
+    this.describe(`${drawn}. ${AXES_TEXT}, ${(this.middle / 5).toPrecision(2)} ${this.unit} long. Drag turns; once clicked, the wheel zooms.${this.pick ? " Keys: arrows turn, Enter picks the point at the cross." : " A double click sets the middle of the turns. Keys: arrows turn, W A S D Q E fly, [ ] size of the points, 0 overview."}`);
   }
 }
