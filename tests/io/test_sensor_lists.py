@@ -47,3 +47,12 @@ def test_a_fisheye_that_folds_inside_the_image_is_refused() -> None:
     assert narrow.resized(300, 500).fold_deg is not None, "its principal point is far from the middle"
     usual = DistortedCamera(np.array(K), "equidistant", np.array([-0.02, 0.01, -0.01, 0.002]), 900, 1600)
     assert usual.fold_deg is None
+
+
+def test_cameras_of_an_oak_have_the_numbers_of_their_sockets(tmp_path: Path) -> None:
+    cameras = [[socket, {"width": 1600, "height": 900, "intrinsicMatrix": K}] for socket in (2, 0, 1)]
+    for (_, values), focal_px in zip(cameras, (800.0, 1000.0, 790.0), strict=True):
+        values["intrinsicMatrix"] = [[focal_px, 0, 800], [0, focal_px, 450], [0, 0, 1]]  # type: ignore[index]
+    (tmp_path / "a.json").write_text(json.dumps({"boardName": "a", "cameraData": cameras}))
+    found = {camera.name: camera.K[0, 0] for camera in read_calibration(tmp_path / "a.json")}
+    assert found == {"cameraData-2": 800, "cameraData-0": 1000, "cameraData-1": 790}

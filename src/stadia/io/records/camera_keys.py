@@ -313,13 +313,21 @@ def walk_mappings(
         own = content.get("key")  # of an entry {"key": ..., "value": ...}
         inner = [(own if isinstance(own, str) else str(key), value) for key, value in content.items()]
     elif isinstance(content, list):
-        named = [value.get("id") if isinstance(value, Mapping) else None for value in content[:MAX_MAPPINGS]]
+        named = [_find_own_name(value, name) for value in content[:MAX_MAPPINGS]]
         inner = [(own if isinstance(own, str) else name, value) for own, value in zip(named, content, strict=False)]
     else:
         return
     for key, value in inner:
         if isinstance(value, Mapping | list):
             yield from walk_mappings(value, key, depth + 1, size)
+
+
+def _find_own_name(value: Any, name: str) -> Any:
+    """Return the id of an entry of a list, or the name with the number of a pair [number, values], as OAK has it."""
+    if isinstance(value, Mapping):
+        return value.get("id")
+    is_pair = isinstance(value, list) and len(value) == 2 and type(value[0]) is int and isinstance(value[1], Mapping)
+    return f"{name}-{value[0]}" if is_pair else None
 
 
 def _nest_keys(values: Mapping[str, Any]) -> dict[str, Any]:
