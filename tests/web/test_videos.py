@@ -75,6 +75,7 @@ def test_a_video_becomes_depth_and_path(
     page = browser.client.get(f"{base}/share", params={"form": json.dumps(form)}).text
     assert "Distance in 3D 5.00 ± 0.62 m" in page
     assert base64.b64encode(files["side_by_side.mp4"].content).decode() in page
+    assert 0 < page.index("<canvas") < page.index("<video"), "the scene in 3D is first"
     assert all(text in page for text in ("CC0-1.0", "70.0° from left to right", "Path of the camera", job["verdict"]))
     assert all(reply.status_code == 200 for reply in files.values())
     with av.open(io.BytesIO(files["side_by_side.mp4"].content)) as container:
