@@ -24,7 +24,7 @@ MAX_ANGLE_DEG = 15.0
 MAX_NEARER = 1.3
 """Largest ratio of their distances from the point."""
 
-CELLS = 8
+CELLS_ACROSS = 8
 """Cells along the longer side of an image, in which expected and found points are counted."""
 
 MIN_EXPECTED = 6
@@ -39,7 +39,7 @@ MIN_BEHIND = 0.9
 MIN_CONTRADICTING, MIN_WRONG = 0.015, 12
 """Share and number of expected points in contradicting cells, from which two images show different places."""
 
-MIN_PAIRS, MIN_IMAGES = 4, 3
+MIN_PAIRS_ACROSS, MIN_IMAGES = 4, 3
 """Fewest pairs of images that contradict, and fewest images of a place."""
 
 ACROSS, WITHIN = 0.5, 0.05
@@ -153,21 +153,21 @@ def _count_points(
     xy = camera.project(inside[usable])
     shown = ((xy >= 0) & (xy < (camera.width, camera.height))).all(1)
     usable, xy = usable[shown], xy[shown]
-    side = max(camera.width, camera.height) / CELLS
+    side = max(camera.width, camera.height) / CELLS_ACROSS
 
     def find_cells(xy: Array) -> NDArray[np.intp]:
-        column, row = (xy / side).astype(np.intp).clip(0, CELLS - 1).T
-        return np.asarray(row * CELLS + column)
+        column, row = (xy / side).astype(np.intp).clip(0, CELLS_ACROSS - 1).T
+        return np.asarray(row * CELLS_ACROSS + column)
 
     wanted = point[usable] * len(view.posed.images) + other
     is_found = joined[np.searchsorted(joined, wanted).clip(0, len(joined) - 1)] == wanted
     cells, cells_instead = find_cells(xy), find_cells(view.xy[others])
     depths = inside[usable, 2], points[of_feature[others]] @ T[1, 2, :3] + T[1, 2, 3]
     expected, found, instead = (
-        np.bincount(numbers, minlength=CELLS**2) for numbers in (cells, cells[is_found], cells_instead)
+        np.bincount(numbers, minlength=CELLS_ACROSS**2) for numbers in (cells, cells[is_found], cells_instead)
     )
     mean, mean_instead = (
-        np.bincount(numbers, depth, CELLS**2) / np.maximum(count, 1)
+        np.bincount(numbers, depth, CELLS_ACROSS**2) / np.maximum(count, 1)
         for numbers, depth, count in zip((cells, cells_instead), depths, (expected, instead), strict=True)
     )
     wrong = (expected >= MIN_EXPECTED) & (found <= MAX_FOUND * expected) & (instead >= MIN_EXPECTED)
@@ -183,7 +183,7 @@ def find_look_alikes(overlaps: Mapping[tuple[int, int], Overlap], count: int) ->
     """
     pairs = np.array(list(overlaps), np.intp).reshape(-1, 2)
     wrong = np.array([overlap.is_contradicting for overlap in overlaps.values()], bool)
-    if wrong.sum() < MIN_PAIRS:
+    if wrong.sum() < MIN_PAIRS_ACROSS:
         return None
     # images of one place share the most points, so the weakest links of the tree join places
     found = np.array([overlap.found for overlap in overlaps.values()], np.float64)
@@ -199,7 +199,7 @@ def find_look_alikes(overlaps: Mapping[tuple[int, int], Overlap], count: int) ->
         is_across = (place[pairs[:, 0]] != place[pairs[:, 1]]) & np.isin(place[pairs], (one, other)).all(1)
         total = float(evidence[is_across].sum())
         sizes = min((place == one).sum(), (place == other).sum())
-        enough = (wrong & is_across).sum() >= MIN_PAIRS and sizes >= MIN_IMAGES
+        enough = (wrong & is_across).sum() >= MIN_PAIRS_ACROSS and sizes >= MIN_IMAGES
         if enough and total > max(MIN_EVIDENCE, best[0] if best else 0.0):
             best = total, np.where(place == one, 1, np.where(place == other, 2, 0))
     if best is None:
