@@ -18,7 +18,8 @@ def make_printable(text: str) -> str:
 
 _ADDRESS = re.compile(r"\b([a-z][a-z0-9+.-]*):(//?)((?:(?!['\"][\s,:}\])])\S){1,1000})@", re.IGNORECASE)
 _ACCOUNT = re.compile(
-    r"(?<![\w:/.*-])[\w.+-]+:[^\s'\"/]{1,1000}@(?=[\w.\[-])|(?<=://)[^\s/:@\[\]*]+:(?=[^\s/]*[a-z])[^\s/'\"]+",
+    r"(?<![\w:/.*-])(?<!object=)[\w.+-]+:[^\s'\"/]{1,1000}@(?=[\w.\[-])"  # object=car:1.5@boxes.csv is no account
+    r"|(?<=://)[^\s/:@\[\]*]+:(?=[^\s/]*[a-z])[^\s/'\"]+",
     re.IGNORECASE,
 )
 """A user and a password without the address, or cut off behind them, as messages of libraries quote them."""
