@@ -255,3 +255,15 @@ def test_matches_measured_at_once_equal_those_of_each_pair() -> None:
     pairs = view.list_pairs()
     np.testing.assert_allclose(line, np.concatenate([measure_epipolar(sparse, pair) for pair in pairs]), atol=1e-9)
     np.testing.assert_allclose(point, np.concatenate([measure_errors(sparse, pair) for pair in pairs]), atol=1e-9)
+
+
+def test_matches_that_a_lens_leaves_out_do_not_count() -> None:
+    random = np.random.default_rng(0)
+    errors = [(random.uniform(0, 2, 30), random.uniform(0, 2, 30)) for _ in range(4)]
+    better = [(line / 2, point / 2) for line, point in errors]
+    left_out = [(np.where(np.arange(30) < 5, np.nan, line), point) for line, point in better]
+    some = compare_held_out(errors, left_out)
+    assert some.count == 4 * 25
+    assert some.gain == pytest.approx(
+        compare_held_out([(a[5:], b[5:]) for a, b in errors], [(a[5:], b[5:]) for a, b in better]).gain
+    )

@@ -239,10 +239,9 @@ def _judge(posed: PosedImages, matches: ImageMatches) -> _Candidate:
 
 
 def _find_held(view: VirtualView) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the held-out matches (K,) that the lens shows, and where those of another pair of images start."""
-    features = view.features
-    at = np.flatnonzero(features.is_held & np.isfinite(view.xy[features.ends, 0]).all(1))
-    return at, np.flatnonzero(np.diff(features.pairs[at])) + 1
+    """Return the held-out matches (K,), and where those of another pair of images start."""
+    at = np.flatnonzero(view.features.is_held)
+    return at, np.flatnonzero(np.diff(view.features.pairs[at])) + 1
 
 
 def _list_ends(view: VirtualView) -> NDArray[np.intp]:
@@ -254,14 +253,15 @@ def compare_held_out(before: Sequence[tuple[Array, Array]], after: Sequence[tupl
     """Compare the errors of held-out matches, and measure their scatter by resampling the pairs of images.
 
     A match is compared by its distance from a triangulated point if it has one before and after, else by its distance
-    from the epipolar line.
+    from the epipolar line. Matches that a lens leaves out, before or after, do not count.
 
     before, after: for each pair of images, epipolar distances (N,) and distances from points (N,), pixels.
     """
     medians, costs = list[tuple[Array, Array]](), list[tuple[float, float]]()
     for (line, point), (line_after, point_after) in zip(before, after, strict=True):
         is_known = np.isfinite(point) & np.isfinite(point_after)
-        errors = np.where(is_known, point, line), np.where(is_known, point_after, line_after)
+        seen = np.isfinite(line) & np.isfinite(line_after)
+        errors = np.where(is_known, point, line)[seen], np.where(is_known, point_after, line_after)[seen]
         medians.append(errors)
         first, second = (float(np.log1p((error / HELD_PX) ** 2).sum()) for error in errors)
         costs.append((first, second))
@@ -717,5 +717,7 @@ def _is_confirmed(cameras: Sequence[AdjustedCamera], name: str, before: _Candida
 
 
 def _measure_unexplained(candidate: _Candidate) -> float:
-    lines = np.concatenate([np.fmax(line, point) for line, point in candidate.held] or [np.empty(0)])
-    return float((lines > EXPLAINED_PX).mean()) if len(lines) else 0.0
+    errors = np.concatenate(
+        [np.fmax(line, point)[np.isfinite(line)] for line, point in candidate.held] or [np.empty(0)]
+    )
+    return float((errors > EXPLAINED_PX).mean()) if len(errors) else 0.0
