@@ -200,8 +200,10 @@ def fill_new_folder(path: Path) -> Iterator[Path]:
 
     An existing empty folder is not replaced itself, because it may be the current folder, a link, or a disk.
 
-    Raises StadiaError if `path` is not new or empty, is read-only, or another process fills it.
+    Raises StadiaError if `path` is an address, is not new or empty, is read-only, or another process fills it.
     """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise StadiaError(path, found="an address", expected="a folder of this machine", fix="name a folder")
     path = expand_home(path)
     if not path.exists():
         with atomic_folder(path) as folder:

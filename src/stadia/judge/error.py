@@ -64,7 +64,8 @@ class MeasuredError:
     rotation_deg: root mean square of the errors of rotations, degrees. Wrong images count separately, in `images`.
     neighbor_rotation_deg: the same for rotations from image to image.
     position_share: root mean square of the errors of positions, as a share of the extent of the path.
-    focal_share: given over measured focal length, minus 1: above 0 if the given one is too long.
+    focal_share: given over measured focal length of the camera with most images, minus 1: above 0 if the given one is
+        too long.
     principal_point_px: given minus measured principal point (x, y), pixels of the file's K.
     aspect_share: given over measured ratio of fy to fx, minus 1.
     distortion_px: how much farther out the given lens moves a point at the middle of the longer edge than the measured
@@ -75,6 +76,7 @@ class MeasuredError:
     inconsistent_px: how far points miss their pixels because of the poses and cameras, pixels of images of 640: the
         root of the difference between the squared errors of held-out matches before and after the adjustment.
     images: the error of each image.
+    posed: number of images with a pose; those that match too little are in no part, and have no error.
     parts: number of parts that matches do not join; errors are those within the parts.
     extent: length of the diagonal of the path, in the unit of the reconstruction.
     reason: why nothing is measured; "" otherwise.
@@ -93,8 +95,14 @@ class MeasuredError:
     inconsistent_px: Measured | None = None
     images: tuple[ImageError, ...] = ()
     parts: int = 0
+    posed: int = 0
     extent: float = float("nan")
     reason: str = ""
+
+    @property
+    def unmeasured_share(self) -> float:
+        """Return the share of the images with a pose that match too little to be measured, 0 to 1."""
+        return 1 - len(self.images) / self.posed if self.posed else 0.0
 
     @property
     def is_measured(self) -> bool:

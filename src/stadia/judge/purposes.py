@@ -77,6 +77,9 @@ MAX_DEPTH_SHARE = 0.25
 a quarter of the distance. Depth and metres with a larger one are good for nothing.
 """
 
+MAX_UNMEASURED = 0.2
+"""Largest share of the images with a pose that match too little to be measured; chosen."""
+
 _WRONG = PurposeLimit("wrong_share", 0.02, "chosen: one of fifty images")
 
 PURPOSES: Mapping[str, Purpose] = {
@@ -161,9 +164,12 @@ def parse_purpose(text: str) -> Purpose:
 def judge_purpose(purpose: Purpose, error: MeasuredError) -> PurposeVerdict:
     """Compare a measured error with the limits of a purpose.
 
-    A limit holds if the error is at most the limit, and its deviation is small enough to tell.
+    A limit holds if the error and its deviation are at most the limit. If more than MAX_UNMEASURED of the images match
+    too little, no purpose holds.
     """
     open_reason = passed = ""
+    if error.unmeasured_share > MAX_UNMEASURED:
+        open_reason = f"{error.unmeasured_share:.0%} of the images match too little to be measured"
     for limit in purpose.limits:
         measured = find_measured(limit.field, error)
         words, factor, unit = UNITS[limit.field]
@@ -175,7 +181,7 @@ def judge_purpose(purpose: Purpose, error: MeasuredError) -> PurposeVerdict:
         amounts = f"{words} {factor * measured.value:.2g} ± {factor * measured.deviation:.1g}"
         if measured.is_above(limit.most):
             return PurposeVerdict(purpose, False, f"{amounts} {unit}, at most {factor * limit.most:.2g}")
-        if measured.value > limit.most or measured.deviation > limit.most:
+        if not measured.value + measured.deviation <= limit.most:
             open_reason = open_reason or f"{amounts} {unit} leave {factor * limit.most:.2g} open"
         passed = passed or f"{amounts} {unit}"
     return PurposeVerdict(purpose, None if open_reason else True, open_reason or passed)

@@ -133,7 +133,7 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
     wanted: Array | None = None
     if not named and reconstruction.times_s is not None and times_s is not None:
         wanted = times_s + offset_s
-        if _share_inside(wanted, reconstruction.times_s) < 0.5:
+        if _share_inside(wanted, reconstruction.times_s) == 0:
             shift = reconstruction.times_s[0] - times_s[0]
             wanted = wanted + shift
             notes = (
@@ -437,7 +437,9 @@ def triangulate_tracks(
     if not len(track):
         return np.zeros((0, 3)), np.zeros(0, bool)
     centers = invert_pose(T_camera_world)[:, :3, 3]
-    middle, unit = np.median(centers, 0), max(float(np.median(np.abs(centers - np.median(centers, 0)))), 1e-12)
+    middle = np.median(centers, 0)
+    distances = np.linalg.norm(centers - middle, axis=1)
+    unit = max(float(np.median(distances)) or float(distances.max()), 1e-12)
     local = T_camera_world.copy()
     local[:, :3, 3] = (T_camera_world[:, :3, 3] + T_camera_world[:, :3, :3] @ middle) / unit
     order = np.argsort(track, kind="stable")

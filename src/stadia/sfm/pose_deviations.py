@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,24 @@ def find_parts(sparse: SparseMap) -> list[NDArray[np.intp]]:
     label = connected_components(graph, directed=False)[1][:count]
     parts = (np.flatnonzero((label == number) & (seen >= MIN_SEEN)) for number in np.unique(label))
     return [part for part in parts if len(part) >= MIN_PART]
+
+
+def select_observations(sparse: SparseMap, kept: NDArray[np.bool_]) -> SparseMap:
+    """Reduce a map to some observations, and to the points that at least two of them see.
+
+    sparse: the map.
+    kept: (M,) whether each observation is kept.
+    """
+    count = np.bincount(sparse.observed[kept, 1], minlength=len(sparse.points))
+    kept = kept & (count >= 2)[sparse.observed[:, 1]]
+    number = np.cumsum(count >= 2) - 1
+    return replace(
+        sparse,
+        points=sparse.points[count >= 2],
+        colors=sparse.colors[count >= 2],
+        observed=np.column_stack((sparse.observed[kept, 0], number[sparse.observed[kept, 1]])),
+        xy=sparse.xy[kept],
+    )
 
 
 def measure_noise_px(sparse: SparseMap) -> float:
@@ -119,6 +137,7 @@ def measure_covariances(
     parts = find_parts(sparse)
     if not parts:
         return []
+    sparse = select_observations(sparse, np.isin(sparse.observed[:, 0], np.concatenate(parts)))
     lens = np.array(sorted(number for name in free for number in FREE[name]), np.intp)
     S, scores, unit = _eliminate_points(sparse, cameras, lens)
     G = _find_gauge(sparse, unit)

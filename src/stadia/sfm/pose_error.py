@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from stadia.geometry.poses import invert_pose, so3_exp, so3_log
 from stadia.judge.error import ImageError, Measured, MeasuredError
 from stadia.sfm.match_triangulation import PosedImages, triangulate_tracks
-from stadia.sfm.pose_refinement import AdjustedPoses
+from stadia.sfm.pose_refinement import AdjustedCamera, AdjustedPoses, HeldOutGain, compare_held_out
 
 Array = NDArray[np.float64]
+
+RESAMPLES = 30
+"""Resamples of the pairs of images that give the deviation of how far points miss their pixels."""
 
 SPREAD, UNSURE = 1.5, 1.5
 """Factor on standard deviations for what residuals do not show, such as errors that matches share, and the relative
@@ -132,7 +135,8 @@ def align_robustly(T_source: Array, T_target: Array) -> Array:
     R, R_target = T_source[:, :3, :3], T_target[:, :3, :3]
     a, b = find_centers(T_source), find_centers(T_target)
     extent = max(float(np.linalg.norm(np.ptp(a, axis=0))), 1e-300)
-    unit = max(float(np.median(np.linalg.norm(b - np.median(b, 0), axis=1))), 1e-300)
+    distances = np.linalg.norm(b - np.median(b, 0), axis=1)
+    unit = max(float(np.median(distances)) or float(distances.max()), 1e-300)
     a, b = (a - a.mean(0)) / extent, (b - np.median(b, 0)) / unit
     every = np.ones(len(a))
     starts = [(every, 1e-2, 1.0), (every, 1.0, 1e-2)]
@@ -340,7 +344,6 @@ def measure_error(
     R = largest.T_adjusted[kept, :3, :3]
     in_world = np.einsum("nji,nj->ni", R, largest.turns[kept])
     drift = measure_change(in_world, turn_covariance(select(largest.of_turns, kept), R), along)
-    gain = adjusted.gain
     position = _average(moves, sizes)
     return MeasuredError(
         rotation_deg=_scale(_average(turns, sizes), 180 / np.pi),
@@ -348,15 +351,31 @@ def measure_error(
         position_share=position,
         drift_deg=_scale(drift, 180 / np.pi),
         length_share=_measure_lengths(adjusted, largest),
-        inconsistent_px=Measured(
-            float(np.sqrt(max(gain.before_px**2 - gain.after_px**2, 0.0))),
-            float(gain.after_px / np.sqrt(max(gain.count, 1))),
-        ),
+        inconsistent_px=_measure_inconsistency(adjusted),
         images=tuple(_list_images(adjusted, differences, names)),
         parts=len(differences),
+        posed=len(adjusted.given.images),
         extent=largest.extent,
-        **_measure_cameras(adjusted),
+        **measure_camera(adjusted, max(adjusted.cameras, key=lambda camera: len(camera.rows))),
     )
+
+
+def _measure_inconsistency(adjusted: AdjustedPoses) -> Measured | None:
+    """Return how far poses and cameras move points, pixels of 640, with the deviation of resampled pairs of images."""
+    before, after = adjusted.held_before, adjusted.held_after
+    if not adjusted.gain.count:
+        return None
+    random, count = np.random.default_rng(0), len(before)
+    found = []
+    for _ in range(RESAMPLES):
+        drawn = random.integers(count, size=count)
+        gain = compare_held_out([before[at] for at in drawn], [after[at] for at in drawn], resamples=1)
+        found.append(_find_inconsistency(gain))
+    return Measured(_find_inconsistency(adjusted.gain), float(np.std(found)))
+
+
+def _find_inconsistency(gain: HeldOutGain) -> float:
+    return float(np.sqrt(max(gain.before_px**2 - gain.after_px**2, 0.0)))
 
 
 def _scale(measured: Measured, factor: float) -> Measured:
@@ -386,12 +405,11 @@ def _measure_neighbors(part: PoseDifference, kept: NDArray[np.bool_]) -> Measure
     return measure_rms(steps, flat @ select(part.of_turns, kept) @ flat.T)
 
 
-def _measure_cameras(adjusted: AdjustedPoses) -> dict[str, Any]:
-    """Return the fields of the error of the camera with most images.
+def measure_camera(adjusted: AdjustedPoses, camera: AdjustedCamera) -> dict[str, Any]:
+    """Return the fields of the error that belong to one of the adjusted cameras.
 
     If held-out matches do not confirm a change of a parameter, the change is within its deviation.
     """
-    camera = max(adjusted.cameras, key=lambda camera: len(camera.rows))
     row = camera.rows[0]
     (K, bend), (K_after, bend_after) = (
         (one.K[row], one.distortion[row, 0]) for one in (adjusted.given, adjusted.posed)
@@ -438,9 +456,13 @@ def _measure_lengths(adjusted: AdjustedPoses, part: PoseDifference) -> Measured 
     kept = right[sparse.observed[:, 0]]
     frame, track = sparse.observed[kept].T
     camera = sparse.camera
-    f, f_given = posed.K[frame][:, (0, 1), (0, 1)], given.K[frame][:, (0, 1), (0, 1)]
-    pixels = f * (sparse.xy[kept] - camera.center_px) / camera.focal_px + posed.K[frame, :2, 2]
-    xy = camera.focal_px * (pixels - given.K[frame, :2, 2]) / f_given + camera.center_px
+    rays = (sparse.xy[kept] - camera.center_px) / camera.focal_px
+    pixels = np.empty_like(rays)
+    for row in np.unique(frame):
+        pixels[frame == row] = posed.project(int(row), rays[frame == row])
+    xy = camera.focal_px * given.normalize(frame, pixels) + camera.center_px
+    seen = np.isfinite(xy).all(1)
+    at, frame, track, xy = np.flatnonzero(kept)[seen], frame[seen], track[seen], xy[seen]
 
     def triangulate(images: PosedImages, xy: Array) -> tuple[Array, NDArray[np.bool_]]:
         points, is_seen = triangulate_tracks(images.T_camera_world, camera, frame, xy, track, WIDE_PX)
@@ -471,7 +493,7 @@ def _measure_lengths(adjusted: AdjustedPoses, part: PoseDifference) -> Measured 
         centers = find_centers(T[part.rows]) + drawn[:, 3:]
         T[part.rows, :3, :3] = so3_exp(drawn[:, :3]) @ T[part.rows, :3, :3]
         T[part.rows, :3, 3] = -np.einsum("nij,nj->ni", T[part.rows, :3, :3], centers)
-        own.append(compare(triangulate(replace(posed, T_camera_world=T), sparse.xy[kept])[0]))
+        own.append(compare(triangulate(replace(posed, T_camera_world=T), sparse.xy[at])[0]))
     deviation = float(np.mean(own))
     return Measured(float(np.sqrt(max(compare(points) ** 2 - deviation**2, 0.0))), deviation)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.geometry.poses import invert_pose, so3_log
 from stadia.io.records.reconstruction import Reconstruction
-from stadia.sfm.image_matches import ImageMatches
+from stadia.sfm.image_matches import MAX_SIDE_PX, ImageMatches
 from stadia.sfm.match_triangulation import (
     MAX_MISS_PX,
     PosedImages,
@@ -32,7 +32,15 @@ from stadia.sfm.match_triangulation import (
     triangulate_view,
     view_matches,
 )
-from stadia.sfm.pose_deviations import MIN_PART, MIN_SEEN, PARAMETERS, PoseCovariance, find_parts, measure_covariances
+from stadia.sfm.pose_deviations import (
+    MIN_PART,
+    MIN_SEEN,
+    PARAMETERS,
+    PoseCovariance,
+    find_parts,
+    measure_covariances,
+    select_observations,
+)
 from stadia.sfm.reconstruction import MAX_ERROR_PX, adjust, build_model
 from stadia.sfm.sparse_map import Array, SparseMap, align_cameras, import_pycolmap
 
@@ -187,11 +195,11 @@ class AdjustedPoses:
     covariances: of the adjusted poses of each part that matches join, the largest first.
     sparse: points triangulated from the adjusted poses, in the virtual camera of `view_matches`.
     gain: how held-out matches fit before and after.
-    camera_gain: how they fit adjusted poses with the given cameras, and with the adjusted ones.
     unexplained: share of the held-out matches that the adjusted poses do not explain, 0 to 1.
     has_converged: whether the adjustment of the given poses explains the matches; else other poses were the start.
     ends: (P, 2) rows of the images of each pair with held-out matches.
-    held_before, held_after: errors of the held-out matches of these pairs, as `compare_held_out` takes them.
+    held_before, held_of_poses, held_after: errors of the held-out matches of these pairs, as `compare_held_out` takes
+        them: as given, with adjusted poses and the given cameras, and with adjusted ones.
     """
 
     given: PosedImages
@@ -200,17 +208,22 @@ class AdjustedPoses:
     covariances: tuple[PoseCovariance, ...]
     sparse: SparseMap
     gain: HeldOutGain
-    camera_gain: HeldOutGain
     unexplained: float
     has_converged: bool
     ends: NDArray[np.intp]
     held_before: list[tuple[Array, Array]]
+    held_of_poses: list[tuple[Array, Array]]
     held_after: list[tuple[Array, Array]]
 
-    def compare_images(self, row: int) -> HeldOutGain:
-        """Return how the held-out matches of one image, by its row, fit before and after."""
-        at = np.flatnonzero((self.ends == row).any(1))
+    def compare_images(self, rows: NDArray[np.intp] | int) -> HeldOutGain:
+        """Return how the held-out matches of some images, by their rows, fit before and after."""
+        at = _find_pairs(self.ends, np.atleast_1d(rows))
         return compare_held_out([self.held_before[k] for k in at], [self.held_after[k] for k in at])
+
+    def compare_cameras(self, rows: NDArray[np.intp]) -> HeldOutGain:
+        """Return how the held-out matches of some images fit adjusted poses with the given and the adjusted cameras."""
+        at = _find_pairs(self.ends, rows)
+        return compare_held_out([self.held_of_poses[k] for k in at], [self.held_after[k] for k in at])
 
 
 @dataclass(slots=True, eq=False)
@@ -233,7 +246,8 @@ def _judge(posed: PosedImages, matches: ImageMatches) -> _Candidate:
     view = view_matches(posed, matches)
     sparse, of_feature = triangulate_features(view)
     at, starts = _find_held(view)
-    measured = measure_matches(view, sparse.points, of_feature, at)
+    of_640 = MAX_SIDE_PX / max(view.camera.width, view.camera.height)
+    measured = [of_640 * errors for errors in measure_matches(view, sparse.points, of_feature, at)]
     held = [(line, point) for line, point in zip(*(np.split(errors, starts) for errors in measured), strict=True)]
     return _Candidate(posed, view, sparse, held if len(at) else [])
 
@@ -249,13 +263,16 @@ def _list_ends(view: VirtualView) -> NDArray[np.intp]:
     return view.features.images[np.unique(view.features.pairs[_find_held(view)[0]])]
 
 
-def compare_held_out(before: Sequence[tuple[Array, Array]], after: Sequence[tuple[Array, Array]]) -> HeldOutGain:
+def compare_held_out(
+    before: Sequence[tuple[Array, Array]], after: Sequence[tuple[Array, Array]], resamples: int = RESAMPLES
+) -> HeldOutGain:
     """Compare the errors of held-out matches, and measure their scatter by resampling the pairs of images.
 
     A match is compared by its distance from a triangulated point if it has one before and after, else by its distance
     from the epipolar line. Matches that a lens leaves out, before or after, do not count.
 
     before, after: for each pair of images, epipolar distances (N,) and distances from points (N,), pixels.
+    resamples: number of resamples of the pairs.
     """
     medians, costs = list[tuple[Array, Array]](), list[tuple[float, float]]()
     for (line, point), (line_after, point_after) in zip(before, after, strict=True):
@@ -270,7 +287,7 @@ def compare_held_out(before: Sequence[tuple[Array, Array]], after: Sequence[tupl
         return HeldOutGain(float("nan"), float("nan"), 0.0, 0.0, 0)
     before_px, after_px = (float(np.median(np.concatenate(side))) for side in zip(*medians, strict=True))
     sums = np.array(costs)
-    drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), RESAMPLES) @ sums
+    drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), resamples) @ sums
     gains = 1 - drawn[:, 1] / np.maximum(drawn[:, 0], 1e-12)
     total = sums.sum(0)
     return HeldOutGain(
@@ -389,12 +406,7 @@ def choose_points(sparse: SparseMap, count: int) -> SparseMap:
         if (seen[images[point]] < count).any():
             seen[images[point]] += 1
             is_kept[point] = True
-    at = is_kept[sparse.observed[:, 1]]
-    number = np.cumsum(is_kept) - 1
-    observed = np.column_stack((sparse.observed[at, 0], number[sparse.observed[at, 1]]))
-    return replace(
-        sparse, points=sparse.points[is_kept], colors=sparse.colors[is_kept], observed=observed, xy=sparse.xy[at]
-    )
+    return select_observations(sparse, is_kept[sparse.observed[:, 1]])
 
 
 def _place_again(candidate: _Candidate, miss_px: float) -> _Candidate:
@@ -656,11 +668,11 @@ def adjust_poses(
         ),
         sparse=sparse,
         gain=compare_held_out(given.held, best.held),
-        camera_gain=compare_held_out(of_given.held, best.held),
         unexplained=_measure_unexplained(best),
         has_converged=has_converged,
         ends=_list_ends(given.view),
         held_before=given.held,
+        held_of_poses=of_given.held,
         held_after=best.held,
     )
 
@@ -679,9 +691,17 @@ def _widen(part: PoseCovariance, best: _Candidate, others: Sequence[_Candidate])
     return replace(part, of_poses=of_poses)
 
 
-def measure_gain(before: PosedImages, after: PosedImages, matches: ImageMatches) -> HeldOutGain:
-    """Return how held-out matches fit two sets of poses and cameras of the same images."""
-    return compare_held_out(_judge(before, matches).held, _judge(after, matches).held)
+def measure_gain(
+    before: PosedImages, after: PosedImages, matches: ImageMatches, rows: NDArray[np.intp] | None = None
+) -> HeldOutGain:
+    """Return how held-out matches fit two sets of poses and cameras of the same images.
+
+    rows: rows of the images whose matches count; None for all.
+    """
+    first, second = _judge(before, matches), _judge(after, matches)
+    ends = _list_ends(first.view)
+    at = range(len(ends)) if rows is None else _find_pairs(ends, rows)
+    return compare_held_out([first.held[k] for k in at], [second.held[k] for k in at])
 
 
 def _measure_cameras(
@@ -695,6 +715,10 @@ def _measure_cameras(
     for part in measure_covariances(sparse, groups, free):
         found = np.sqrt(np.diagonal(part.of_cameras, axis1=1, axis2=2))
         deviations[part.cameras] = np.fmin(deviations[part.cameras], found)
+    if given.posed.lenses is not None:
+        # a pinhole is fitted to undistorted pixels, whose focal length is not that of another lens
+        own = np.array([lens is not None for lens in given.posed.lenses])
+        deviations[np.unique(groups[own])] = np.inf
     cameras = []
     for number, (of_focal, *of_center, of_aspect, of_bend) in enumerate(deviations.tolist()):
         rows = np.flatnonzero(groups == number)
@@ -711,9 +735,19 @@ def _measure_cameras(
 
 
 def _is_confirmed(cameras: Sequence[AdjustedCamera], name: str, before: _Candidate, after: _Candidate) -> bool:
-    """Return whether held-out matches confirm a parameter that is claimed."""
-    gain = compare_held_out(before.held, after.held)
-    return gain.is_sure() or (gain.gain > 0 and any(camera.is_claimed(name, CLEAR) for camera in cameras))
+    """Return whether held-out matches of the images of a camera confirm a parameter of it that is claimed."""
+    for camera in cameras:
+        if camera.is_claimed(name, CLAIM):
+            at = _find_pairs(_list_ends(before.view), camera.rows)
+            gain = compare_held_out([before.held[k] for k in at], [after.held[k] for k in at])
+            if gain.is_sure() or (gain.gain > 0 and camera.is_claimed(name, CLEAR)):
+                return True
+    return False
+
+
+def _find_pairs(ends: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return which pairs (P, 2) of images have one of these rows."""
+    return np.flatnonzero(np.isin(ends, rows).any(1))
 
 
 def _measure_unexplained(candidate: _Candidate) -> float:

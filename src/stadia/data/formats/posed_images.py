@@ -79,7 +79,10 @@ class ColmapModel(DatasetFormat):
         assert model is not None
         cameras = read_calibration(model / "cameras.txt")
         if len(cameras) > 1:
-            found, fix = f"{len(cameras)} cameras", "reconstruct with one camera (--ImageReader.single_camera 1)"
+            found, fix = (
+                f"{len(cameras)} cameras",
+                "pass --images FOLDER to judge it; to train, reconstruct with one camera",
+            )
             raise DataError(model / "cameras.txt", found=found, expected="one camera", fix=fix)
         from stadia.io.records.colmap import read_image_lines  # imports scipy
 

@@ -6,8 +6,9 @@ cause has a cure that was tried.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from stadia.sfm.pose_error import (
     PoseDifference,
     compare_poses,
     find_centers,
+    measure_camera,
     measure_change,
     measure_rms,
     select,
@@ -108,12 +110,14 @@ class Explanation:
     min_gain: least relative reduction of the cost of held-out matches.
     is_refined: whether adjusted poses are tried as well if undoing it is not surely better: where all poses are off
         too, a right change of the camera alone does not show.
+    rows: rows of the images whose matches decide; None for all.
     """
 
     causes: tuple[Cause, ...]
     undo: Callable[[PosedImages], PosedImages]
     min_gain: float = 0.01
     is_refined: bool = False
+    rows: NDArray[np.intp] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +172,7 @@ def find_causes(
             if explanation.is_refined:
                 tried.append((measured.take_poses(without), ", and take the poses of stadia refine"))
             for after, more in tried:
-                gain = measure_gain(posed, after, matches)
+                gain = measure_gain(posed, after, matches, explanation.rows)
                 if gain.is_sure(explanation.min_gain):
                     posed = after
                     causes += [replace(cause, fix=cause.fix + more, gain=gain) for cause in explanation.causes]
@@ -180,36 +184,57 @@ def find_causes(
 
 
 def _explain_cameras(posed: PosedImages, measured: Measurements) -> Iterator[Explanation]:
-    """All parameters that differ are undone at once, because they were measured together."""
-    error, after = measured.error, measured.adjusted.posed
-    of_file = np.ones(2) if posed.px_of_file is None else np.median(posed.px_of_file, axis=0)
-    px = float(np.median(posed.sizes.max(1))) / 640 * float(of_file.mean())
+    """All parameters of a camera that differ are undone at once, because they were measured together."""
+    adjusted = measured.adjusted
+    for camera in sorted(adjusted.cameras, key=lambda camera: -len(camera.rows)):
+        causes, undo = _explain_camera(posed, adjusted.posed, camera.rows, measure_camera(adjusted, camera))
+        if len(adjusted.cameras) > 1:
+            names = tuple(measured.matches.names[posed.images[row]] for row in camera.rows)
+            of = f", of the camera of {len(names)} images such as {names[0]}"
+            causes = [replace(cause, what=cause.what + of, images=names) for cause in causes]
+        if causes:
+            # new poses alone may explain what new poses and cameras explain
+            is_refined = adjusted.compare_cameras(camera.rows).is_sure(MIN_GAIN)
+            yield Explanation(tuple(causes), undo, MIN_GAIN, is_refined=is_refined, rows=camera.rows)
+
+
+def _explain_camera(
+    posed: PosedImages, after: PosedImages, rows: NDArray[np.intp], error: Mapping[str, Any]
+) -> tuple[list[Cause], Callable[[PosedImages], PosedImages]]:
+    """Return the causes that the parameters of a camera are, and a change that undoes them.
+
+    posed, after: the images with the given and the adjusted cameras.
+    rows: rows of the images of the camera.
+    error: from `measure_camera`.
+    """
+    of_file = np.ones(2) if posed.px_of_file is None else posed.px_of_file[rows[0]]
+    px = float(posed.sizes[rows[0]].max()) / 640 * float(of_file.mean())
     causes, entries, is_bent = list[Cause](), list[tuple[tuple[int, int], tuple[int, int]]](), False
-    focals = tuple(of_file * np.median(one.K[:, (0, 1), (0, 1)], axis=0) for one in (posed, after))
-    if error.aspect_share is not None and error.aspect_share.is_above(MIN_FOCAL, SURELY_NAMED):
-        causes.append(_describe_aspect(error.aspect_share, *focals))
-    elif error.focal_share is not None and error.focal_share.is_above(MIN_FOCAL, SURELY_NAMED):
-        causes.append(_describe_focal(error.focal_share, *(float(focal[0]) for focal in focals)))
+    focals = tuple(of_file * one.K[rows[0], (0, 1), (0, 1)] for one in (posed, after))
+    focal, aspect = error["focal_share"], error["aspect_share"]
+    if aspect is not None and aspect.is_above(MIN_FOCAL, SURELY_NAMED):
+        causes.append(_describe_aspect(aspect, *focals))
+    elif focal is not None and focal.is_above(MIN_FOCAL, SURELY_NAMED):
+        causes.append(_describe_focal(focal, *(float(one[0]) for one in focals)))
     if causes:
         entries.append(((0, 1), (0, 1)))
-    lens, center = error.distortion_px, error.principal_point_px
+    lens, center = error["distortion_px"], error["principal_point_px"]
     if lens is not None and lens.is_above(MIN_LENS_PX * px, SURELY_NAMED):
-        causes.append(_describe_lens(lens, *(float(np.median(one.distortion[:, 0])) for one in (posed, after))))
+        causes.append(_describe_lens(lens, *(float(one.distortion[rows[0], 0]) for one in (posed, after))))
         is_bent = True
     if center is not None and any(axis.is_above(MIN_CENTER_PX * px, SURELY_NAMED) for axis in center):
         causes.append(_describe_center(*center))
         entries.append(((0, 1), (2, 2)))
 
     def undo(now: PosedImages) -> PosedImages:
-        K = now.K.copy()
-        for rows, columns in entries:
-            K[:, rows, columns] = after.K[:, rows, columns]
-        return replace(now, K=K, distortion=after.distortion.copy() if is_bent else now.distortion)
+        K, distortion = now.K.copy(), now.distortion.astype(np.float64)
+        for first, second in entries:
+            K[rows[:, None], first, second] = after.K[rows[:, None], first, second]
+        if is_bent:
+            distortion[rows] = after.distortion[rows]
+        return replace(now, K=K, distortion=distortion)
 
-    if causes:
-        # new poses alone may explain what new poses and cameras explain
-        is_refined = measured.adjusted.camera_gain.is_sure(MIN_GAIN)
-        yield Explanation(tuple(causes), undo, MIN_GAIN, is_refined=is_refined)
+    return causes, undo
 
 
 def _describe_focal(focal: Measured, given_px: float, measured_px: float) -> Cause:
@@ -544,7 +569,7 @@ def _fit_bend(given: Array, right: Array, kept: NDArray[np.bool_]) -> Fitted:
 
 
 def _explain_noise(posed: PosedImages, measured: Measurements) -> Iterator[Explanation]:
-    part, noisy = measured.differences[0], list[tuple[str, Measured, str]]()
+    part, causes = measured.differences[0], list[Cause]()
     kept = part.is_kept
     along = np.linspace(0, 1, len(kept))
     now = compare_poses(posed.T_camera_world[part.rows], part.T_adjusted)
@@ -556,15 +581,14 @@ def _explain_noise(posed: PosedImages, measured: Measurements) -> Iterator[Expla
     turn = measure_rms(rest, turn_covariance(select(part.of_turns, kept), R[kept]))
     degrees = Measured(float(np.rad2deg(turn.value)), float(np.rad2deg(turn.deviation)))
     if degrees.is_above(MIN_NOISE_DEG, SURELY_NAMED):
-        noisy.append(("rotation-noise", degrees, "degrees"))
+        what = f"the rotations of single images are off by {degrees.value:.2g} degrees"
+        causes.append(Cause("rotation-noise", what, "stadia refine", size=degrees, unit="degrees"))
     move = measure_rms(part.moves[kept], select(part.of_moves, kept))
     if move.is_above(MIN_NOISE_SHARE, SURELY_NAMED):
-        noisy.append(("position-noise", move, "share"))
-    for name, size, unit in noisy:
-        kind = "rotations" if name == "rotation-noise" else "positions"
-        amount = f"{size.value:.2g} degrees" if unit == "degrees" else f"{size.value:.2g} of the extent"
-        cause = Cause(name, f"the {kind} of single images are off by {amount}", "stadia refine", size=size, unit=unit)
-        yield Explanation((cause,), measured.take_poses, MIN_GAIN if name == noisy[0][0] else -1.0)
+        what = f"the positions of single images are off by {move.value:.2g} of the extent"
+        causes.append(Cause("position-noise", what, "stadia refine", size=move, unit="share"))
+    if causes:
+        yield Explanation(tuple(causes), measured.take_poses, MIN_GAIN)
 
 
 _EXPLAIN = (_explain_cameras, _explain_images, _explain_drift, _explain_positions, _explain_noise)

@@ -300,6 +300,11 @@ def measure_reconstruction(
     check_numbers(reconstruction)
     check_path(reconstruction, pose_images(reconstruction, matches))
     search, base = search_conventions(reconstruction, matches), reconstruction
+    posed = pose_images(reconstruction, matches)
+    if posed.how == "number" and search.found is not None and search.found.convention.order != GIVEN.order:
+        found = f"names of other images ({reconstruction.names[0]}; the folder has {matches.names[0]})"
+        fix = "give the images the names that the result has"
+        raise DataError(reconstruction.path, found=found, expected="the images of the result", fix=fix)
     best, low, high = search.focal_factors
     factor = 1.0 if low <= 1 <= high else best
     if search.found is not None and is_focal_alone(search.found.convention):
