@@ -44,7 +44,17 @@ def list_lines(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str,
 LINES = [*list_lines(typer.main.get_command(app))]
 
 
+@pytest.fixture
+def no_store_is_kept() -> Iterator[None]:
+    """A store that was opened without credentials is not opened again by other tests."""
+    yield
+    import fsspec
+
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_store_is_kept")
 def test_no_command_shows_the_secret_of_an_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stadia: Callable[..., tuple[int, str, str]]
 ) -> None:
