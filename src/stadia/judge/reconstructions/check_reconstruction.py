@@ -320,6 +320,8 @@ def measure_reconstruction(
         adjusted = adjust_poses(posed, matches, focal_factor=factor, track=track)
     differences = tuple(find_differences(adjusted))
     error = measure_error(adjusted, differences, matches.names)
+    if not error.is_measured:  # matches that fit no poses show no place
+        alike = None
     return MeasuredReconstruction(search, base, adjusted, differences, error, matches, alike)
 
 

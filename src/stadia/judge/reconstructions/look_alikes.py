@@ -33,6 +33,14 @@ MIN_EXPECTED = 6
 MAX_FOUND = 0.05
 """Largest share of the expected points that appears in a cell that contradicts."""
 
+MIN_SHARE = 0.35
+"""Least share of the expected points that two images show, if what they lack is to say something."""
+
+MAX_CHANCE = 0.01
+"""Largest chance that all expected points of a cell that contradicts are missed, if they are found as often as in the
+whole image: far views and blurred images share few points anyway.
+"""
+
 MIN_BEHIND = 0.9
 """Least distance of these points over that of the expected ones: nearer things may hide what is expected."""
 
@@ -73,7 +81,7 @@ class Overlap:
     @property
     def is_contradicting(self) -> bool:
         """Return whether the images show different places."""
-        return self.wrong >= max(MIN_WRONG, MIN_CONTRADICTING * self.expected)
+        return self.share >= MIN_SHARE and self.wrong >= max(MIN_WRONG, MIN_CONTRADICTING * self.expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +180,7 @@ def _count_points(
     )
     wrong = (expected >= MIN_EXPECTED) & (found <= MAX_FOUND * expected) & (instead >= MIN_EXPECTED)
     wrong &= mean_instead > MIN_BEHIND * mean
+    wrong &= (1 - found.sum() / max(expected.sum(), 1)) ** expected < MAX_CHANCE
     return int(expected.sum()), int(found.sum()), int(expected[wrong].sum())
 
 
