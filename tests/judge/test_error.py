@@ -288,3 +288,11 @@ def test_depth_counts_for_a_purpose_where_it_is_measured(share: float, good_for:
 
 def test_no_purpose_is_good_with_depth_beyond_all_limits() -> None:
     assert list_good_for(Measured(0.0, 0.26)) == "good for no purpose"
+
+
+@pytest.mark.slow
+def test_positions_without_a_unit_are_good_for_no_distance_in_metres() -> None:
+    asked = [parse_purpose("localization=1m")]
+    for format, holds in (("transforms", True), ("colmap", None)):
+        result = replace(make_result(RIGHT), format=format)
+        assert [one.holds for one in judge_reconstruction(result, make_matches(), asked).purposes] == [holds]

@@ -45,6 +45,9 @@ from stadia.sfm.pose_error import PoseDifference, find_centers, find_differences
 from stadia.sfm.pose_refinement import AdjustedPoses, adjust_poses
 from stadia.sfm.sparse_map import SparseMap
 
+OWN_SCALE = ("colmap", "photogrammetry")
+"""Formats of programs whose positions have no unit."""
+
 MAX_MISSING = 0.7
 """Share of the matches of two images that contradict the poses, from which they show places that look alike."""
 
@@ -259,6 +262,8 @@ def _judge_purpose(purpose: Purpose, error: MeasuredError, measured: MeasuredRec
         return PurposeVerdict(purpose, False, error.reason)
     if measured.look_alikes is not None:
         return PurposeVerdict(purpose, None, "two places may be one")
+    if measured.base.format in OWN_SCALE and any(limit.field == "position_m" for limit in purpose.limits):
+        return PurposeVerdict(purpose, None, "the result is in its own scale, not in metres")
     return judge_purpose(purpose, error)
 
 
