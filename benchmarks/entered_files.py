@@ -95,9 +95,9 @@ def make_check_line(folder: Path) -> list[str]:
 
 
 ROUTES = {
-    "predict photo": Route(42, lambda folder: ["predict", str(PHOTO), "--out", str(folder / "depth")]),
-    "map": Route(40, lambda folder: ["map", str(draw_room(folder)), "--out", str(folder / "map")]),
-    "check RESULT": Route(39, make_check_line),
+    "predict photo": Route(45, lambda folder: ["predict", str(PHOTO), "--out", str(folder / "depth")]),
+    "map": Route(48, lambda folder: ["map", str(draw_room(folder)), "--out", str(folder / "map")]),
+    "check RESULT": Route(40, make_check_line),
     "train selfsup": Route(148, make_train_line, is_slow=True),
     "adapt": Route(134, make_adapt_line, is_slow=True),
 }

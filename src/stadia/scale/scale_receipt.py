@@ -102,13 +102,21 @@ class ScaleReceipt:
         """Return the verdict on the scale: the best one of its sources, but "doubtful" at best if two sources
         contradict each other.
         """
-        best = judge_scale(self.best_fit)
+        best = min((self._judge_source(name) for name in self.fits), key=lambda verdict: verdict.rank)
         return find_worst([best, Verdict.DOUBTFUL]) if self.is_contradicted else best
+
+    def _judge_source(self, name: str) -> Verdict:
+        """Return the verdict on a source, "doubtful" at best if its road leans, or may lean on a photo."""
+        found = judge_scale(self.fits[name])
+        lean = self.leans.get(name)
+        is_unknown = name in self.leans and lean is None and self.is_photo
+        is_leaning = lean is not None and not 1 / MAX_LEAN <= lean.ratio <= MAX_LEAN
+        return find_worst([found, Verdict.DOUBTFUL]) if is_unknown or is_leaning else found
 
     @property
     def best_fit(self) -> ScaleFit:
         """Return the first of the fits with the best verdict."""
-        return min(self.fits.values(), key=lambda fit: judge_scale(fit).rank)
+        return self.fits[min(self.fits, key=lambda name: self._judge_source(name).rank)]
 
     @property
     def is_contradicted(self) -> bool:
