@@ -1,9 +1,6 @@
 """Prediction of many videos: a ledger, a resume without a second prediction, videos that fail alone."""
 
 import json
-import multiprocessing
-import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +10,6 @@ import av
 import numpy as np
 import pytest
 from tests.data.rendered_world import render
-from tests.predict.killed_worker import KilledWorker
 from tests.refusals import refuses
 from tests.sessions import predict_lines
 from tests.stores import s3_server as s3_server
@@ -24,16 +20,7 @@ from stadia.core.progress import no_progress
 from stadia.io.array_files import read_npz
 from stadia.io.remote_store import RemoteStore
 from stadia.predict import batch as batch_prediction
-from stadia.predict.batch import (
-    LOST,
-    BatchRequest,
-    BatchSummary,
-    VideoItem,
-    VideoResult,
-    VideoWorker,
-    predict_batch,
-    predict_videos,
-)
+from stadia.predict.batch import BatchRequest, BatchSummary, VideoItem, VideoResult, VideoWorker, predict_batch
 from stadia.predict.options import PredictOptions
 from stadia.training.recipes.base import build_recipe
 
@@ -182,36 +169,6 @@ def test_a_store_holds_the_predictions_and_the_ledger(
     store.write("ledger.jsonl", b"")
     assert run(batch)[1].before == 3
     assert predicted == ["poisoned"]
-
-
-@pytest.fixture
-def start_batch(tmp_path: Path) -> Callable[..., Iterator[VideoResult]]:
-    """Return a function that starts a batch of `KilledWorker` for videos of some names."""
-
-    def start(names: Sequence[str], workers: int) -> Iterator[VideoResult]:
-        batch = BatchRequest(
-            network="", source=tmp_path, options=PredictOptions(), out=str(tmp_path / "out"), workers=workers
-        )
-        return predict_videos(batch, [VideoItem(name=name, source=tmp_path) for name in names], KilledWorker)
-
-    return start
-
-
-@pytest.mark.slow
-def test_a_process_that_dies_fails_its_video_alone(start_batch: Callable[..., Iterator[VideoResult]]) -> None:
-    """No other child of this process ends."""
-    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
-    other.start()
-    try:
-        names = ("a", "b", "poison", "c", "d")
-        results = {result.video: result for result in start_batch(names, 2)}
-        assert set(results) == set(names)
-        assert (results["poison"].state, results["poison"].error) == ("failed", LOST)
-        assert [results[name].state for name in "abcd"] == ["done"] * 4
-        assert os.getpid() not in {results[name].frames for name in "abcd"}
-        assert other.is_alive()
-    finally:
-        other.kill()
 
 
 @pytest.mark.slow

@@ -9,61 +9,39 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
 import tempfile
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
+from stadia.batches.engines import LOST, run_items
+from stadia.batches.ledger import open_ledger
 from stadia.core.config import StrictModel
-from stadia.core.errors import DataError, RunError, StadiaError, mask_secrets, mask_values, summarize_exception
+from stadia.core.errors import StadiaError, mask_secrets, mask_values, summarize_exception
 from stadia.core.progress import TrackProgress
 from stadia.core.verdict import Verdict
 from stadia.data.video.video_list import VideoEntry, read_entries
 from stadia.evaluation.predictions_folder import RECORD, PredictionsRecord, parse_record, read_record
-from stadia.io.atomic_files import hold_folder, open_to_append
-from stadia.io.input_files import (
-    expand_home,
-    is_url,
-    make_absolute,
-    open_input,
-    parse_json,
-    parse_json_lines,
-    restore_url,
-    safe_join,
-)
-from stadia.io.output_files import check_output_folder
+from stadia.io.input_files import expand_home, is_url, make_absolute, open_input, parse_json, restore_url, safe_join
 from stadia.io.remote_store import RemoteStore
 from stadia.predict import TRAIN_FLOOR
 from stadia.predict.options import PredictOptions
 
 if TYPE_CHECKING:
-    from multiprocessing.queues import SimpleQueue
-
     from stadia.predict.network import Network
 
-BATCH, LEDGER = "batch.json", "ledger.jsonl"
+BATCH = "batch.json"
 FORMAT, VERSION = "stadia-batch", 1
-MAX_LEDGER_BYTES, MAX_RECORD_BYTES = 1 << 30, 1 << 28
+MAX_RECORD_BYTES = 1 << 28
 
 MAX_THREADS = 16
 """Number of threads that look for finished videos."""
-
-UPLOAD_EVERY = 20
-"""Number of results between two uploads of the ledger to a remote store, because each upload writes the whole file."""
-
-LOST = "its process was killed, maybe by a lack of memory"
-"""Error text of a video whose process died although it was predicted alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +128,16 @@ def predict_batch(request: BatchRequest, track: TrackProgress, on_failure: Calla
     out = restore_url(request.out) if is_url(request.out) else str(make_absolute(request.out))
     request = replace(request, out=out)
     with contextlib.ExitStack() as held:
-        ledger = _open_ledger(request, held)
+        ledger = open_ledger(
+            out,
+            held,
+            VideoResult,
+            record=BATCH,
+            kind="batch",
+            name_field="video",
+            described={"format": FORMAT, "version": VERSION, **_describe_request(request)},
+            update=_update_record,
+        )
         done = {result.video for result in ledger.results.values() if result.state == "done"}
         found = _find_results(out, entries) if ledger.is_resumed else [None] * len(entries)
         pending = [_make_item(entry) for entry, result in zip(entries, found, strict=True) if result is None]
@@ -262,144 +249,28 @@ def _describe_finished(name: str, record: PredictionsRecord | None) -> VideoResu
     return VideoResult(video=name, state="done", frames=len(record.entries), verdict=verdict)
 
 
-# -- processes
-
-
-def predict_videos(
-    request: BatchRequest, items: Iterable[VideoItem], make_worker: Callable[[BatchRequest], VideoWorker] = VideoWorker
-) -> Iterator[VideoResult]:
+def predict_videos(request: BatchRequest, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
     """Predict videos in `request.workers` processes, or in this process if that is 0, and yield the results in any
     order.
-
-    If a process dies, each video that was in work then is predicted again in a process of its own. A video whose own
-    process dies too fails with the error LOST.
-
-    request: the arguments of the batch.
-    items: the videos.
-    make_worker: creates what predicts the videos in a process.
     """
-    if request.workers == 0:
-        worker = make_worker(request)
-        yield from (worker.predict(item) for item in items)
-        return
-    waiting = deque(items)
-    while waiting:
-        for item in (yield from _run_pool(request, waiting, make_worker, request.workers)):
-            for lost in (yield from _run_pool(request, deque([item]), make_worker, 1)):
-                yield VideoResult(video=lost.name, state="failed", error=LOST)
+    for item, result in run_items(items, partial(make_predictor, request), request.workers):
+        yield result if result is not None else VideoResult(video=item.name, state="failed", error=LOST)
 
 
-def _run_pool(
-    request: BatchRequest, waiting: deque[VideoItem], make_worker: Callable[[BatchRequest], VideoWorker], workers: int
-) -> Generator[VideoResult, None, list[VideoItem]]:
-    """Yield results until `waiting` is empty or a process dies. Return the videos that were handed out then."""
-    context = multiprocessing.get_context("spawn")
-    started: SimpleQueue[int] = context.SimpleQueue()
-    running: dict[Future[VideoResult], VideoItem] = {}
-    pool = ProcessPoolExecutor(min(workers, len(waiting)), context, _start_process, (make_worker, request, started))
-    is_broken = False
-    try:
-        while (waiting or running) and not is_broken:
-            while waiting and len(running) < workers:
-                item = waiting.popleft()
-                try:
-                    running[pool.submit(_predict_in_process, item)] = item
-                except BrokenProcessPool:  # a process died between two videos
-                    return [*running.values(), item]
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                try:
-                    result = future.result()
-                except BrokenProcessPool:
-                    is_broken = True
-                    continue
-                del running[future]
-                yield result
-        return list(running.values())
-    except BaseException:  # the caller was interrupted, or stopped reading results
-        while not started.empty():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(started.get(), signal.SIGTERM)
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def make_predictor(request: BatchRequest) -> Callable[[VideoItem], VideoResult]:
+    """Return the function that predicts a video of a batch; the first call loads the network."""
+    return VideoWorker(request).predict
 
 
-_WORKER: VideoWorker | None = None
+# -- the record of the batch
 
 
-def _start_process(
-    make_worker: Callable[[BatchRequest], VideoWorker], request: BatchRequest, started: SimpleQueue[int]
-) -> None:
-    global _WORKER
-    started.put(os.getpid())
-    _WORKER = make_worker(request)
-
-
-def _predict_in_process(item: VideoItem) -> VideoResult:
-    assert _WORKER is not None
-    return _WORKER.predict(item)
-
-
-# -- the ledger
-
-
-class Ledger:
-    """The results of a batch by video, appended to a local file, or uploaded whole to a remote store.
-
-    out: folder or URL of the batch.
-    results: results of earlier calls.
-    is_resumed: whether an earlier call began this batch.
-    """
-
-    def __init__(self, out: str, results: Sequence[VideoResult], *, is_resumed: bool) -> None:
-        self.results = {result.video: result for result in results}
-        self.is_resumed = is_resumed
-        self._lines = [result.model_dump_json() for result in results]
-        self._store = RemoteStore(out) if is_url(out) else None
-        self._file = Path(out) / LEDGER
-        self._added = 0
-
-    def add(self, result: VideoResult) -> None:
-        """Record the result of a video; to a remote store it is uploaded with the next UPLOAD_EVERY results."""
-        line = result.model_dump_json()
-        self.results[result.video] = result
-        self._lines.append(line)
-        self._added += 1
-        if self._store is None:
-            with open_to_append(self._file) as stream:
-                stream.write(f"{line}\n".encode())
-        elif self._added % UPLOAD_EVERY == 0:
-            self.close()
-
-    def close(self) -> None:
-        """Upload the ledger if it is in a remote store."""
-        if self._store is not None:
-            self._store.write(LEDGER, "".join(f"{line}\n" for line in self._lines).encode())
-
-
-def _open_ledger(request: BatchRequest, held: contextlib.ExitStack) -> Ledger:
-    described = {"format": FORMAT, "version": VERSION, **_describe_request(request)}
-    text = json.dumps(described, indent=2, sort_keys=True, default=str)
-    store = RemoteStore(request.out)
-    if not is_url(request.out):
-        folder = Path(request.out)
-        held.enter_context(hold_folder(folder))
-        check_output_folder(folder, BATCH, "batch", fix="choose another --out")
-    if not store.exists(BATCH):
-        store.write(BATCH, text.encode())
-        return Ledger(request.out, (), is_resumed=False)
-    wanted = parse_json(BATCH, text, "a batch")
-    before = parse_json(store.join(BATCH), store.read(BATCH, max_bytes=1 << 24).decode("utf-8", "replace"), "a batch")
-    if isinstance(before, dict):  # an option that is newer than the batch had its default
-        defaults = json.dumps(_list_values(PredictOptions()), default=str)
-        before = {**parse_json(BATCH, defaults, "a batch"), **before}
-        before["smooth"] = before.pop("steady", before["smooth"])  # its former name
-    if before != wanted:
-        changed = sorted(key for key in wanted if not isinstance(before, dict) or before.get(key) != wanted[key])
-        found, expected = f"a batch with other {', '.join(changed)}", "its network and options"
-        raise RunError(store.join(BATCH), found=found, expected=expected, fix="choose another --out")
-    return Ledger(request.out, _read_ledger(store), is_resumed=True)
+def _update_record(before: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a batch with today's names; an option that is newer than the batch had its default."""
+    defaults = json.dumps(_list_values(PredictOptions()), default=str)
+    before = {**parse_json(BATCH, defaults, "a batch"), **before}
+    before["smooth"] = before.pop("steady", before["smooth"])  # its former name
+    return before
 
 
 def _list_values(options: PredictOptions) -> dict[str, Any]:
@@ -422,16 +293,3 @@ def _hash_weights(network: Path) -> str:
         return str(TRAIN_FLOOR.load("open_checkpoint")(network).checksum)
     except StadiaError:  # a folder of a published network
         return ""
-
-
-def _read_ledger(store: RemoteStore) -> list[VideoResult]:
-    if not store.exists(LEDGER):
-        return []
-    text = store.read(LEDGER, max_bytes=MAX_LEDGER_BYTES).decode("utf-8", "replace")
-    results = []
-    for row in parse_json_lines(store.join(LEDGER), text, "a ledger of a batch"):
-        if isinstance(row, DataError) or not isinstance(row, dict) or not VideoResult.model_fields.keys() >= row.keys():
-            continue
-        with contextlib.suppress(ValidationError):  # its video is predicted again, or found by its own record
-            results.append(VideoResult.model_validate(row))
-    return results
