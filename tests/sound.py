@@ -199,8 +199,8 @@ def _write_objects(folder: Path, run: Run) -> None:
     run(folder, ("data", "overlay", *sources, "--count", "2", "--val", "1", "--out", "composites"))
 
 
-def build(folder: Path, run: Run | None = None) -> Path:
-    """Write everything below `folder` (about 30 s on one core), and return it. Lines run in a server by default."""
+def write_files(folder: Path) -> Path:
+    """Write the inputs that need no command below `folder` (a second), and return it."""
     world = World()
     folder.mkdir(parents=True, exist_ok=True)
     world.dataset(folder / "stadia", {"train": ["a"], "val": ["b"], "test": ["b"]}, frames=6)
@@ -228,6 +228,12 @@ def build(folder: Path, run: Run | None = None) -> Path:
     (folder / "objects.csv").write_text(
         "scene_id,im_id,obj_id,score,R,t,time\n1,0,1,0.9,1 0 0 0 1 0 0 0 1,0 0 900,-1\n"
     )
+    return folder
+
+
+def build(folder: Path, run: Run | None = None) -> Path:
+    """Write everything below `folder` (about 30 s on one core), and return it. Lines run in a server by default."""
+    write_files(folder)
     with ExitStack() as stack:
         run = run or partial(_run_in_server, stack.enter_context(Server()))
         _write_objects(folder, run)

@@ -96,6 +96,9 @@ def test_a_mask_takes_no_more_than_the_address() -> None:
     masked = mask_secrets(text)
     assert masked == '{"a": "http://***@host/b", "c": "d@e"} s3://drives/a@2.mp4 https://***@user'
     assert mask_secrets(masked) == masked
+    assert mask_secrets("10,admin:12345@10.0.0.1") == "10,***@10.0.0.1"
+    for length in ("point=640,200:12.3@000010", "distance=120,300..480,310:2.1@IMG_1", "object=car:1.5@boxes.csv"):
+        assert mask_secrets(length) == length
 
 
 class Camera(BaseHTTPRequestHandler):

@@ -18,11 +18,14 @@ def make_printable(text: str) -> str:
 
 _ADDRESS = re.compile(r"\b([a-z][a-z0-9+.-]*):(//?)((?:(?!['\"][\s,:}\])])\S){1,1000})@", re.IGNORECASE)
 _ACCOUNT = re.compile(
-    r"(?<![\w:/.*-])(?<!object=)[\w.+-]+:[^\s'\"/]{1,1000}@(?=[\w.\[-])"  # object=car:1.5@boxes.csv is no account
+    r"(?<![\w:/.*-])(?<!object=)(?!(?<=\d,)\d+:[\d.]+@)[\w.+-]+:[^\s'\"/]{1,1000}@(?=[\w.\[-])"
     r"|(?<=://)[^\s/:@\[\]*]+:(?=[^\s/]*[a-z])[^\s/'\"]+",
     re.IGNORECASE,
 )
-"""A user and a password without the address, or cut off behind them, as messages of libraries quote them."""
+"""A user and a password without the address, or cut off behind them, as messages of libraries quote them.
+
+The lengths of `object=car:1.5@boxes.csv` and `point=640,200:12.3@000010` are no account.
+"""
 
 _TOKEN = re.compile(r"([?&][\w-]*(?:token|key|sig|signature|password|pwd|credential|secret)=)[^&\s'\"]+", re.IGNORECASE)
 _STORES = ("s3", "gs", "gcs")

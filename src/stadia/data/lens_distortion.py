@@ -248,7 +248,10 @@ def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
     """
     if (fold_deg := lens.fold_deg) is not None:
         found = f"{lens.model} coefficients whose radius shrinks from {fold_deg:.0f} degrees on, inside the image"
-        fix = "calibrate again with the board in the corners of the image, or keep the distortion: undistort=false"
+        fix = (
+            "calibrate again with the board in the corners of the image, or keep the distortion:"
+            " data.camera.undistort=false"
+        )
         raise DataError(where, found=found, expected="a radius that grows up to the edge of the image", fix=fix)
     with np.errstate(all="ignore"):
         new_K = compute_pinhole_K([(lens, np.eye(3))])
@@ -260,7 +263,7 @@ def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
             is_lens = bool((raw > -2).all() and (raw < (lens.width + 1, lens.height + 1)).all())
     if not is_lens:
         found = f"{lens.model} coefficients {', '.join(f'{value:.3g}' for value in lens.coefficients[:5])}"
-        fix = "check the model and the unit of K, or keep the distortion: undistort=false"
+        fix = "check the model and the unit of K, or keep the distortion: data.camera.undistort=false"
         raise DataError(where, found=found, expected="a lens that does not fold the image", fix=fix)
     return made
 

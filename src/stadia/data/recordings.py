@@ -356,7 +356,7 @@ class FrameRange(RecordingView):
                 recording.name,
                 found=found,
                 expected=expected,
-                fix="choose frames that the recording has: data.frames=START:STOP",
+                fix=f"choose frames that the recording has, such as data.frames=[0,{len(recording)}]",
             )
 
     def __len__(self) -> int:

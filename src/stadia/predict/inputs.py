@@ -316,7 +316,7 @@ def _open_video(path: Path, options: SourceOptions, every: int, trained_camera: 
             path,
             found=f"{announced} frames",
             expected=f"frames {start} to {stop}",
-            fix="choose frames that the video has: data.frames=START:STOP",
+            fix=f"choose frames that the video has, such as data.frames=[0,{announced}]",
         )
 
     def frames() -> Iterator[Frame]:

@@ -276,7 +276,7 @@ class FrameStream:
                 self.source,
                 found=found,
                 expected=expected,
-                fix="choose frames that the video has: data.frames=START:STOP",
+                fix=f"choose frames that the video has, such as data.frames=[0,{self._starts[-1]}]",
             )
 
     @classmethod

@@ -154,7 +154,7 @@ def check_stages(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
         fix = "leave data.extra_datasets or the stages out"
         raise ConfigError("training.stages", found="several datasets", expected="one", fix=fix)
     if config.schedule.milestones_in == "epochs":
-        found, fix = "schedule.milestones_in=epochs, which differ in length", "set milestones_in=fractions"
+        found, fix = "schedule.milestones_in=epochs, which differ in length", "set schedule.milestones_in=fractions"
         raise ConfigError("training.stages", found=found, expected="milestones as fractions of the run", fix=fix)
     if (stages[-1].height, stages[-1].width) != (data.height, data.width):
         key, found = f"training.stages[{len(stages) - 1}]", f"{stages[-1].width}x{stages[-1].height}"

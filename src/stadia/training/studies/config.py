@@ -319,7 +319,7 @@ def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: d
         unequal += [change for change in changes if change.is_within(["data"]) and not change.is_within(same_count)]
     if unequal and (base_samples is None or base_samples != samples):
         counts = "" if base_samples is None or samples is None else f", {samples:,} samples against {base_samples:,}"
-        fix = "set training.max_steps, and max_epochs=null"
+        fix = "set training.max_steps, and training.max_epochs=null"
         raise ConfigError(
             what,
             found=f"another budget than the base ({'; '.join(map(str, unequal))}{counts})",
