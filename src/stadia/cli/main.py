@@ -33,6 +33,7 @@ from stadia.cli.odometry import odometry
 from stadia.cli.options import check_outputs
 from stadia.cli.output import echo
 from stadia.cli.predict import predict
+from stadia.cli.rig import rig
 from stadia.cli.runs import compare, diagnose, explain, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, train
@@ -85,6 +86,7 @@ for group, commands in COMMANDS.items():
         app.command(NAMES.get(command), cls=CLASSES.get(command), rich_help_panel=group)(command)
 app.add_typer(data, name="data", rich_help_panel="Train")
 app.add_typer(prior, name="prior", rich_help_panel="Your video")
+app.add_typer(rig, name="rig", rich_help_panel="Check and score")
 
 
 def _version(wanted: bool) -> None:

@@ -47,6 +47,8 @@ MARKS: Mapping[str, bytes] = {
     "list of findings": rb'\A\{"code": "[A-Z][0-9]{2}", ',
     "camera": rb'\A\s*\{\s*"format":\s*"stadia-camera"',
     "camera height": rb'\A\s*\{\s*"format":\s*"stadia-camera-height"',
+    "calibration": rb'\A\s*\{\s*"format":\s*"stadia-hand-eye"',
+    "log of a robot": rb"\A# poses of a hand, corrected by stadia",
     "map": rb'\A\s*\{\s*"format":\s*"stadia-(panorama-)?map"',
     "JUnit XML": rb'<testsuite name="stadia check ',
     "batch": rb'"format":\s*"stadia-batch"',

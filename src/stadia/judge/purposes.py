@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stadia.core.errors import ConfigError
@@ -69,6 +69,8 @@ UNITS: Mapping[str, tuple[str, float, str]] = {
     "wrong_share": ("images with a wrong pose", 100.0, "%"),
     "position_m": ("position", 1.0, "m"),
     "depth_share": ("depth", 100.0, "%"),
+    "point_m": ("a point half a metre away", 1000.0, "mm"),
+    "residual_m": ("the camera by robot and images", 1000.0, "mm"),
 }
 """Words, factor and unit of each field that purposes limit."""
 
@@ -132,11 +134,31 @@ LOCALIZATION = Purpose(
 )
 """A purpose that needs metres: the unit of the file is taken as metres."""
 
+RIG_PURPOSES: Mapping[str, Purpose] = {
+    purpose.name: purpose
+    for purpose in (
+        Purpose(
+            "grasping",
+            (PurposeLimit("point_m", 0.005, "the given length"), PurposeLimit("residual_m", 0.005, "the given length")),
+            "grasping=5mm",
+        ),
+        Purpose(
+            "reaching",
+            (PurposeLimit("point_m", 0.02, "the given length"), PurposeLimit("residual_m", 0.02, "the given length")),
+            "reaching=20mm",
+        ),
+    )
+}
+"""Purposes that every calibration of hand and eye is judged for, by name."""
+
 _LENGTHS_M = {"mm": 1e-3, "cm": 1e-2, "m": 1.0}
 
 
-def parse_purpose(text: str) -> Purpose:
+def parse_purpose(text: str, known: Mapping[str, Purpose] | None = None) -> Purpose:
     """Return the purpose that a user names, such as "splats", "measuring=1%" or "localization=5cm".
+
+    text: the name, with a number if the purpose has one.
+    known: the purposes by name; None takes those of reconstructions.
 
     Raises ConfigError for an unknown name or number.
 
@@ -147,16 +169,18 @@ def parse_purpose(text: str) -> Purpose:
         0.2
     """
     name, _, number = text.strip().partition("=")
-    purpose = LOCALIZATION if name == LOCALIZATION.name else PURPOSES.get(name)
-    unit = {"measuring": "%", "localization": "(?:mm|cm|m)"}.get(name)
+    known = {**PURPOSES, LOCALIZATION.name: LOCALIZATION} if known is None else known
+    purpose = known.get(name)
+    example = purpose.asked if purpose is not None else ""
+    unit = "%" if example.endswith("%") else "(?:mm|cm|m)" if example else ""
     parsed = re.fullmatch(rf"([0-9]*\.?[0-9]+)\s*({unit})", number) if unit else None
     if purpose is None or (number and parsed is None):
-        known = ", ".join([*PURPOSES, "measuring=1%", "localization=5cm"])
-        raise ConfigError("--for", found=text, expected=f"one of {known}", fix="choose a purpose")
+        listed = ", ".join(one.key for one in known.values())
+        raise ConfigError("--for", found=text, expected=f"one of {listed}", fix="choose a purpose")
     if parsed is None:
         return purpose
     value = float(parsed[1]) * (0.01 if parsed[2] == "%" else _LENGTHS_M[parsed[2]])
-    given = ("length_share", "depth_share", "position_m")
+    given = ("length_share", "depth_share", "position_m", "point_m", "residual_m")
     limits = tuple(replace(limit, most=value) if limit.field in given else limit for limit in purpose.limits)
     return replace(purpose, limits=limits, asked=text.strip())
 
@@ -167,18 +191,31 @@ def judge_purpose(purpose: Purpose, error: MeasuredError) -> PurposeVerdict:
     A limit holds if the error and its deviation are at most the limit. If more than MAX_UNMEASURED of the images match
     too little, no purpose holds.
     """
-    open_reason = passed = ""
+    open_reason = ""
     if error.unmeasured_share > MAX_UNMEASURED:
         open_reason = f"{error.unmeasured_share:.0%} of the images match too little to be measured"
+    return judge_limits(purpose, lambda field: find_measured(field, error), open_reason=open_reason)
+
+
+def judge_limits(purpose: Purpose, find: Callable[[str], Measured | None], *, open_reason: str = "") -> PurposeVerdict:
+    """Compare measurements with the limits of a purpose; a limit holds if value and deviation are at most the limit.
+
+    purpose: the purpose.
+    find: returns the measurement of a field; None if it is not measured.
+    open_reason: why the measurements can confirm no purpose; "" if they can.
+    """
+    passed = ""
     for limit in purpose.limits:
-        measured = find_measured(limit.field, error)
+        measured = find(limit.field)
         words, factor, unit = UNITS[limit.field]
         if measured is None and limit.is_optional:
             continue
         if measured is None:
             open_reason = open_reason or f"{words} cannot be measured"
             continue
-        amounts = f"{words} {factor * measured.value:.2g} ± {factor * measured.deviation:.1g}"
+        deviation = factor * measured.deviation
+        shown = f"{deviation:.1g}" if deviation < 10 else f"{deviation:.0f}"
+        amounts = f"{words} {factor * measured.value:.2g} ± {shown}"
         if measured.is_above(limit.most):
             return PurposeVerdict(purpose, False, f"{amounts} {unit}, at most {factor * limit.most:.2g}")
         if not measured.value + measured.deviation <= limit.most:
