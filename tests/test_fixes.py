@@ -1,7 +1,8 @@
 """Every fix that the program prints and that names a command, an option or a setting: its names exist, and it was run.
 
 `list_runnable_fixes` reads the fixes from the code and the catalog. A new one needs a row in TRIED: a line that prints
-it, and the line of the fix, which then succeeds. `untried_fixes.txt` lists those without a row; it only gets shorter.
+it, and the line of the fix, which then succeeds; or one in ELSEWHERE, with the test that runs it. `untried_fixes.txt`
+lists those without a row; it only gets shorter.
 """
 
 import re
@@ -207,6 +208,12 @@ TRIED = {
     ),
 }
 
+ELSEWHERE = {
+    "put the frames of each camera into a folder of their own, or read one camera with data.stride=2: its neighbors "
+    "have {} matches ({} now)": "tests/judge/recordings/test_sequence_checks.py::test_two_cameras_in_turns_are_named"
+}
+"""Fix -> the test that runs it."""
+
 
 def list_names(command: Any, prefix: str = "") -> Iterator[str]:
     """Yield the commands as users type them, and every option."""
@@ -244,9 +251,16 @@ def test_unknown_names_are_found(names: set[str]) -> None:
 
 
 def test_every_fix_is_tried_or_listed_as_untried() -> None:
-    assert sorted({*FIXES} - {*TRIED} - {*UNTRIED}) == [], "add a row to TRIED for a new fix"
-    assert sorted({*UNTRIED} - {*FIXES} | ({*UNTRIED} & {*TRIED})) == [], "remove them from untried_fixes.txt"
-    assert sorted({*TRIED} - {*list_fixes()}) == [], "no code prints these fixes"
+    tried = {*TRIED, *ELSEWHERE}
+    assert sorted({*FIXES} - tried - {*UNTRIED}) == [], "add a row to TRIED for a new fix"
+    assert sorted({*UNTRIED} - {*FIXES} | ({*UNTRIED} & tried)) == [], "remove them from untried_fixes.txt"
+    assert sorted(tried - {*list_fixes()}) == [], "no code prints these fixes"
+
+
+@pytest.mark.parametrize("test", sorted(ELSEWHERE.values()))
+def test_the_test_of_a_fix_exists(test: str) -> None:
+    path, _, name = test.partition("::")
+    assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")
 
 
 def test_a_new_fix_is_found(tmp_path: Path) -> None:

@@ -149,7 +149,9 @@ def test_one_check_alone(broken: Callable[..., Path]) -> None:
     assert run(folder, "--only", "frames").exit_code == 0
     result = run(folder, "--only", "resize", "--json")
     assert result.exit_code == 1
-    assert "rescale K from" in json.loads(result.stdout)[0]["fix"]
+    fix = json.loads(result.stdout)[0]["fix"]
+    assert "rescale K from" in fix
+    assert "times nearer to the lines of the poses" in fix
 
 
 def test_splits_are_those_that_training_would_make(broken: Callable[..., Path]) -> None:

@@ -1,4 +1,7 @@
-"""D20: black frames, a feed that froze and cuts are named with their frames; a camera that stops or waits is none."""
+"""D20: black frames, a feed that froze, cuts and two cameras in turns are named with their frames.
+
+A camera that stops or waits is none of them.
+"""
 
 from collections.abc import Sequence
 
@@ -7,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stadia.judge.finding import Finding
+from stadia.judge.finding import Finding, Severity
 from stadia.judge.recordings.sequence_checks import WatchedFrame, check_sequence
 
 Image = NDArray[np.uint8]
@@ -74,3 +77,16 @@ def test_a_cut_is_named() -> None:
     (finding,) = find([*film(8), *film(8, seed=7)])
     assert "a cut in front of frame 8" in finding.measured
     assert "data.frames=[0,8]" in finding.fix
+
+
+def test_two_cameras_in_turns_are_named() -> None:
+    images = [image for pair in zip(film(8), film(8, seed=7), strict=True) for image in pair]
+    (finding,) = find(images)
+    assert "frames 0, 2, 4 " in finding.measured
+    assert finding.severity is Severity.STOP
+    assert "data.stride=2" in finding.fix
+    assert find(images[::2]) == [], "the fix"
+
+
+def test_unrelated_images_are_not_two_cameras() -> None:
+    assert find([film(1, seed=seed)[0] for seed in range(12)]) == []

@@ -74,6 +74,13 @@ class EpipolarComparison:
         return None if self.given <= MAX_CORRECT_RATIO * least else Severity.WARN
 
     @property
+    def gain(self) -> str:
+        """How much nearer matches are with the best candidate, as the end of a fix; empty unless it fits better."""
+        if self.severity is not Severity.STOP:
+            return ""
+        return f"; then matches are {self.given / min(self.others.values()):.1f} times nearer to the lines of the poses"
+
+    @property
     def evidence(self) -> dict[str, Any]:
         """All distances as a table; empty without candidates."""
         distances = {"K as given": self.given, **self.others}
@@ -202,7 +209,7 @@ def _check_center(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding 
         return None
     impossible = swapped or any(_is_outside(share, (-MAX_CENTER_OUTSIDE, 1 + MAX_CENTER_OUTSIDE)) for share in (x, y))
     case = "exchanged" if swapped else "undecided" if lines.severity is Severity.WARN else ""
-    values = {"cx": f"{K[1, 2]:g}", "cy": f"{K[0, 2]:g}"}
+    values = {"cx": f"{K[1, 2]:g}", "cy": f"{K[0, 2]:g}", "gain": lines.gain}
     severity = Severity.STOP if impossible else lines.severity
     measured = f"cx / W {x:.3f}, cy / H {y:.3f}"
     expected = f"both in {CENTER[0]} to {CENTER[1]}, or poses that confirm them"
@@ -272,7 +279,12 @@ def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera, filmed: Ca
     expected = f"K of the {camera.width}x{camera.height} image: cx / W and cy / H near 0.5, or poses that confirm them"
     case = "rescale" if lines.severity is Severity.STOP else "rescale_undecided"
     size = f"{camera.width}x{camera.height}"
-    values = {"size_of_K": f"{width}x{height}", "size": size, "scaling": _describe_rescaling(1 / x, 1 / y)}
+    values = {
+        "size_of_K": f"{width}x{height}",
+        "size": size,
+        "scaling": _describe_rescaling(1 / x, 1 / y),
+        "gain": lines.gain,
+    }
     evidence = {
         "focal_factor": float(x),
         "image": size,

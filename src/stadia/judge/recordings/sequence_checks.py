@@ -1,4 +1,4 @@
-"""Check whether the frames of a recording are one sequence: black frames, a feed that froze, and cuts.
+"""Check whether the frames of a recording are one sequence: black frames, a feed that froze, cuts, cameras in turns.
 
 Each is measured against the neighbors of the same frames, so that a slow camera or a dark scene is none of them.
 """
@@ -92,6 +92,9 @@ def check_sequence(recording: Recording, windows: Sequence[Sequence[WatchedFrame
     differences = np.array([cv2.absdiff(before.gray, after.gray).mean() for before, after in pairs])
     moving = differences[differences > SAME_DIFFERENCE]
     usual = float(np.median(moving)) if moving.size else 0.0
+    if (in_turns := _check_turns(recording, windows)) is not None:
+        yield in_turns
+        return
     yield from _check_frozen(recording, pairs, differences, usual)
     yield from _check_cuts(recording, pairs, differences)
 
@@ -138,6 +141,36 @@ def _moves(pair: tuple[WatchedFrame, WatchedFrame]) -> bool:
 
 MIN_FLOW_PX = 0.8
 """Median flow of corners, pixels of the small image, of a camera that moves."""
+
+
+def _check_turns(recording: Recording, windows: Sequence[Sequence[WatchedFrame]]) -> Finding | None:
+    """Return a finding if neighbors do not match, but every second frame does: two cameras take turns."""
+    triples = [window[start : start + 3] for window in windows for start in range(len(window) - 2)]
+    if len(triples) < MIN_TRIPLES:
+        return None
+    chosen = [triples[place] for place in np.linspace(0, len(triples) - 1, MIN_TRIPLES).astype(int)]
+    if any(follow_corners(first.gray, second.gray) >= MAX_FOLLOWED for first, second, _ in chosen):
+        return None
+    neighbors, seconds = list[int](), list[int]()
+    for triple in chosen:
+        first, second, third = (detect_features(recording.image(frame.index)) for frame in triple)
+        neighbors.append(len(match_features(first, second)))
+        seconds.append(len(match_features(first, third)))
+    if min(seconds) < MIN_MATCHES_BESIDE or max(neighbors) > MAX_CUT_MATCHES * min(seconds):
+        return None
+    start = chosen[0][0].index
+    shown = ", ".join(str(number_of(recording, start + 2 * step)) for step in range(3))
+    before, after = round(np.median(neighbors)), round(np.median(seconds))
+    measured = (
+        f"frames {shown} ... have {after} matches from one to the next, and {before} with the frames between them"
+    )
+    evidence = {"matches of neighbors": neighbors, "matches of every second frame": seconds}
+    values = {"before": before, "after": after}
+    return make_finding("D20", Severity.STOP, measured, EXPECTED, case="turns", values=values, evidence=evidence)
+
+
+MIN_TRIPLES = 4
+"""Groups of three frames by which two cameras in turns are judged; all must agree."""
 
 
 def _check_cuts(recording: Recording, pairs: Pairs, differences: NDArray[np.float64]) -> Iterator[Finding]:
