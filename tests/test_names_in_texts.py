@@ -41,7 +41,9 @@ OWN_FOLDERS = {path.name for path in PACKAGE.rglob("*") if path.is_dir()} - {"ut
 OWN_FOLDERS |= {"tests", "benchmarks", "experiments", "website"}
 """Folders whose files are the project's; paths in other folders are those of other programs."""
 
-NO_MODULES = re.compile(r"stadia\.(\w+\.md|json|datasets|depth_networks|losses|losses\.log_depth)")
+NO_MODULES = re.compile(
+    r"stadia\.(\w+\.md|audit\.(csv|html|parquet|json)|json|datasets|depth_networks|losses|losses\.log_depth)"
+)
 """Names of files, of groups of entry points, and of a user's module in an example."""
 
 

@@ -20,6 +20,7 @@ from typer.core import TyperCommand
 from stadia import __version__
 from stadia.cli.app import app as serve_app
 from stadia.cli.app import view
+from stadia.cli.audit import audit
 from stadia.cli.check import check
 from stadia.cli.check_result import refine
 from stadia.cli.data import WING_COMMANDS, roadworld, shard, survey
@@ -63,7 +64,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use a network": (predict, live, adapt, odometry, scale, export, import_network, activations),
     "Your video": (camera, calibrate, map_source, masks, camera_height, stereo),
     "Train": (train, demo, parts),
-    "Check and score": (check, refine, evaluate, report, diagnose, explain, compare, doctor),
+    "Check and score": (check, audit, refine, evaluate, report, diagnose, explain, compare, doctor),
     "Studies": (ablate, sweep),
     "App": (serve_app, view),
 }

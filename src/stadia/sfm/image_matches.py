@@ -237,7 +237,7 @@ def _match(source: Path, stages: Path, workers: Workers) -> ImageMatches:
             (index, (image, factor)), time_s = (frame[0], read_rgb_near(frame[1], MAX_SIDE_PX)), None
         else:
             index, time_s, image, factor = frame.index, frame.time_s, frame.image, 1
-        found, scale = _find_features(image)
+        found, scale = find_image_features(image)
         features[index] = stages / f"features-{index:08d}.npz"
         write_features(features[index], found)
         return index, time_s, image.shape[1::-1], scale * factor
@@ -247,7 +247,7 @@ def _match(source: Path, stages: Path, workers: Workers) -> ImageMatches:
             scales[index] = scale
             times.update({} if time_s is None else {index: time_s})
             sizes = sizes or [size] * count
-        found, ordered = _match_features(features, pool, workers)
+    found, ordered = match_features(features, scales, workers)
     if not found:
         fix = "check that the images show one scene from several places"
         raise DataError(source, found="no two images that match", expected="images that overlap", fix=fix)
@@ -255,7 +255,7 @@ def _match(source: Path, stages: Path, workers: Workers) -> ImageMatches:
     return ImageMatches(
         names=tuple(file.relative_to(source).as_posix() for file in files) or tuple(f"{i:06d}" for i in range(count)),
         sizes=np.array(sizes, np.int64),
-        pairs=[_enlarge(pair, scales) for pair in found],
+        pairs=found,
         times_s=np.interp(np.arange(count), known, [times[index] for index in known]) if known else None,
         is_ordered=ordered,
         source=source,
@@ -273,7 +273,7 @@ def _map_ahead(pool: Executor, function: Callable[[Item], Result], items: Iterab
         yield running.popleft().result()
 
 
-def _find_features(image: NDArray[np.uint8]) -> tuple[FrameFeatures, Array]:
+def find_image_features(image: NDArray[np.uint8]) -> tuple[FrameFeatures, Array]:
     """Return the features of an image that is reduced to MAX_SIDE_PX, and the size (2,) of its pixels in the image."""
     height, width = image.shape[:2]
     shrink = min(1.0, MAX_SIDE_PX / max(height, width))
@@ -326,10 +326,16 @@ def fill_parts(gray: NDArray[np.uint8], parts: NDArray[np.bool_]) -> NDArray[np.
     return np.asarray(values[nearest])
 
 
-def _match_features(files: Mapping[int, Path], pool: Executor, workers: Workers) -> tuple[list[FramePair], bool]:
+def match_features(
+    files: Mapping[int, Path], scales: Mapping[int, Array], workers: Workers
+) -> tuple[list[FramePair], bool]:
     """Match following images, then images that look alike.
 
-    Returns the matches, and whether the images have an order.
+    files: file of the features of each image by its index, from `write_features`.
+    scales: size (2,) of the pixels of these features in the image, by its index.
+    workers: number of threads, and how progress is shown.
+
+    Returns the matches in pixels of the images as they are, and whether the images have an order.
     """
     keys, read = sorted(files), lru_cache(CACHED)(read_features)
     held = {key: hold_features(row + 1, len(read(files[key]).xy)) for row, key in enumerate(keys)}
@@ -347,12 +353,13 @@ def _match_features(files: Mapping[int, Path], pool: Executor, workers: Workers)
         return FramePair(*ends, xy_first[inliers].astype(float), xy_second[inliers].astype(float), is_held[inliers])
 
     following = sorted(list_following(keys, OFFSETS))
-    found = list(workers.track(_map_ahead(pool, match, following), len(following), "matching"))
-    ordered = is_ordered([pair for pair in found if pair is not None], keys)
-    alike = list_similar(files, SIMILAR) if ordered else list_photo_pairs(files, SIMILAR_PHOTOS + 1)
-    missing = sorted(set(alike) - set(following))
-    found += list(workers.track(_map_ahead(pool, match, missing), len(missing), "matching"))
-    pairs = [pair for pair in found if pair is not None]
+    with ThreadPoolExecutor(workers.threads) as pool:
+        found = list(workers.track(_map_ahead(pool, match, following), len(following), "matching"))
+        ordered = is_ordered([pair for pair in found if pair is not None], keys)
+        alike = list_similar(files, SIMILAR) if ordered else list_photo_pairs(files, SIMILAR_PHOTOS + 1)
+        missing = sorted(set(alike) - set(following))
+        found += list(workers.track(_map_ahead(pool, match, missing), len(missing), "matching"))
+    pairs = [_enlarge(pair, scales) for pair in found if pair is not None]
     return sorted(pairs, key=lambda pair: (pair.first, pair.second)), ordered
 
 

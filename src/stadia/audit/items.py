@@ -1,0 +1,245 @@
+"""List the items of a dataset: scenes with a result of a program, recordings of a dataset's format, and videos."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.registry import find_nearest_name
+from stadia.data import DATASETS
+from stadia.io.image_files import IMAGE_SUFFIXES
+from stadia.io.input_files import (
+    check_path_exists,
+    expand_home,
+    find_glob,
+    is_glob,
+    make_absolute,
+    natural_sort_key,
+    read_csv,
+)
+from stadia.io.records.read import find_format
+from stadia.io.video_decoding import VIDEO_SUFFIXES
+
+GROUPS = ("camera", "day", "robot")
+"""Columns of a list that group items: what items of one group share may be wrong in all of them."""
+
+COLUMNS = ("result", "images", "name", "calibration", *GROUPS)
+EXPECTED = f"a list of items with the column images or result, and optionally {', '.join(COLUMNS)}"
+
+MAX_ITEMS = 1_000_000
+MAX_DEPTH = 6
+"""Levels of folders below a dataset in which items are searched."""
+
+IMAGE_FOLDERS = ("images", "image", "rgb", "color", "frames", "train", "test", "val", "input", "photos")
+"""Names of the folder of images in the folder of a scene, the most usual first."""
+
+OTHER_FORMATS = ("shards", "redweb", "hrwsi", "nerfstudio", "colmap", "videos", "video")
+"""Formats of `stadia.data.DATASETS` whose items are not recordings, or are found as results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditItem:
+    """A scene, recording or video of a dataset.
+
+    name: unique name in the dataset.
+    images: folder of images, a video, or the folder of a dataset in a format of `stadia.data.DATASETS`.
+    result: cameras and poses of the images, in a format of `stadia.io.records.read.FORMATS`; None without.
+    format: name of the dataset's format; "" for a folder of images or a video.
+    recording: name of the recording in a dataset of that format.
+    calibration: camera of the images, a file or numbers; None for the one of the result.
+    groups: name of the item's group by the kind of group, such as {"camera": "left", "day": "2024-05-03"}.
+    """
+
+    name: str
+    images: Path
+    result: Path | None = None
+    format: str = ""
+    recording: str = ""
+    calibration: str | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+
+def list_items(dataset: Path) -> list[AuditItem]:
+    """Return the items of a dataset: a folder, a glob, or a CSV of results and images.
+
+    Names of folders are groups too: "part 1" is the first part of an item's name, if parts are shared by items.
+
+    Raises DataError if there is no item, or a list is malformed.
+    """
+    dataset = expand_home(dataset)
+    if is_glob(dataset):
+        paths = find_glob(dataset)
+        root = _find_common(paths)
+        items = [item for path in paths for item in _find_items(make_absolute(path), root, 0)]
+    else:
+        check_path_exists(dataset)
+        dataset = make_absolute(dataset)
+        if dataset.is_file() and dataset.suffix.lower() == ".csv":
+            items = _read_list(dataset)
+        else:
+            items = list(_find_items(dataset, dataset if dataset.is_dir() else dataset.parent, MAX_DEPTH))
+    if not items:
+        expected = "scenes with images and poses, recordings of a known dataset, or videos"
+        raise DataError(dataset, found="no item", expected=expected, fix="check the path, or pass a CSV of items")
+    if len(items) > MAX_ITEMS:
+        raise DataError(dataset, found=f"{len(items)} items", expected=f"at most {MAX_ITEMS}", fix="split the dataset")
+    name, count = Counter(item.name for item in items).most_common(1)[0]
+    if count > 1:
+        raise DataError(dataset, found=f"the name '{name}' {count} times", expected="each name once", fix="rename it")
+    return _add_parts(items)
+
+
+def _find_common(paths: Sequence[Path]) -> Path:
+    """Return the deepest folder that contains all paths."""
+    absolute = [make_absolute(path) for path in paths]
+    common = absolute[0].parent if absolute else Path()
+    while any(common not in path.parents for path in absolute):
+        common = common.parent
+    return common
+
+
+def _add_parts(items: Sequence[AuditItem]) -> list[AuditItem]:
+    """Return items with the parts of their names as groups; a part that is equal or different in all is none."""
+    parts = [item.name.split("/") for item in items]
+    depth = min(len(names) for names in parts)
+    grouped = list(items)
+    for level in range(min(depth, MAX_DEPTH)):
+        values = [names[level] for names in parts]
+        if 1 < len(set(values)) < len(items):
+            key = f"part {level + 1}"
+            grouped = [
+                replace(item, groups={**item.groups, key: value}) for item, value in zip(grouped, values, strict=True)
+            ]
+    return grouped
+
+
+# -- a folder
+
+
+def _find_items(path: Path, root: Path, depth: int) -> Iterator[AuditItem]:
+    """Yield the items at a path: the scene or video that it is, else those of its folders, `depth` levels down."""
+    name = path.relative_to(root).as_posix() if path != root else path.name
+    if path.is_file():
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            yield AuditItem(name=name.removesuffix(path.suffix), images=path, result=_find_result_of(path))
+        return
+    if (format := _find_dataset(path)) is not None:
+        prefix = "" if path == root else f"{name}/"
+        for recording in DATASETS.load(format)().find_recordings(path):
+            yield AuditItem(name=f"{prefix}{recording}", images=path, format=format, recording=recording)
+        return
+    images = _find_images(path)
+    result = _find_result(path, images)
+    if images is not None and (result is not None or images == path):
+        yield AuditItem(name=name, images=images, result=result)
+        return
+    if depth > 0:
+        for entry in sorted(_list_folder(path), key=natural_sort_key):
+            yield from _find_items(entry, root, depth - 1)
+
+
+def _list_folder(path: Path) -> list[Path]:
+    with contextlib.suppress(OSError):  # unreadable folders such as lost+found
+        return [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    return []
+
+
+def _find_dataset(folder: Path) -> str | None:
+    """Return the format of a dataset of recordings; None for other folders."""
+    for name in DATASETS:
+        if name not in OTHER_FORMATS:
+            with contextlib.suppress(StadiaError, OSError):
+                if DATASETS.load(name)().recognizes(folder):
+                    return name
+    return None
+
+
+def _has_images(folder: Path) -> bool:
+    return any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in _list_folder(folder))
+
+
+def _find_images(folder: Path) -> Path | None:
+    """Return the folder of images, or the only video, of a scene."""
+    for name in IMAGE_FOLDERS:
+        inside = folder / name
+        if inside.is_dir() and (_has_images(inside) or any(_has_images(one) for one in _list_folder(inside))):
+            return inside
+    if _has_images(folder):
+        return folder
+    videos = [entry for entry in _list_folder(folder) if entry.suffix.lower() in VIDEO_SUFFIXES]
+    return videos[0] if len(videos) == 1 else None
+
+
+def _find_result(folder: Path, images: Path | None) -> Path | None:
+    """Return the file or folder with the cameras and poses of a scene; None without."""
+    if images is None:
+        return None
+    for path in (folder, *sorted(_list_folder(folder), key=natural_sort_key)):
+        if path == images or path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES):
+            continue
+        with contextlib.suppress(StadiaError, OSError):
+            if find_format(path) is not None:
+                return path
+    return None
+
+
+RESULT_SUFFIXES = (".json", ".npz", ".txt", ".tum", ".csv", ".glb")
+
+
+def _find_result_of(video: Path) -> Path | None:
+    """Return the file with the poses of a video, which has its name; None without."""
+    for suffix in RESULT_SUFFIXES:
+        file = video.with_suffix(suffix)
+        with contextlib.suppress(StadiaError, OSError):
+            if file.is_file() and find_format(file) is not None:
+                return file
+    return None
+
+
+# -- a list
+
+
+def _read_list(path: Path) -> list[AuditItem]:
+    rows = read_csv(path, expected=EXPECTED)
+    columns = [(name or "").strip() for name in (rows[0] if rows else ())]
+    if wrong := [name for name in columns if name not in COLUMNS]:
+        near = find_nearest_name(wrong[0], list(COLUMNS))
+        fix = f"did you mean '{near}'?" if near else "rename or remove it"
+        raise DataError(path, found=f"a column '{wrong[0]}'", expected=EXPECTED, fix=fix)
+    items = []
+    for number, row in enumerate(rows, start=2):
+        cells = {key.strip(): value.strip() for key, value in row.items()}
+        where = f"{path}, row {number}"
+        result = _join_path(path, where, cells.get("result", ""))
+        images = _join_path(path, where, cells.get("images", ""))
+        if images is None and result is not None:
+            images = _find_images(result if result.is_dir() else result.parent)
+        if images is None:
+            fix = "fill the column images"
+            raise DataError(where, found="no images", expected="a folder or a video", fix=fix)
+        calibration = cells.get("calibration") or None
+        if calibration is not None and "=" not in calibration:
+            calibration = str(_join_path(path, where, calibration))
+        groups = {key: cells[key] for key in GROUPS if cells.get(key)}
+        name = cells.get("name") or _name_of(result or images, path.parent)
+        items.append(AuditItem(name=name, images=images, result=result, calibration=calibration, groups=groups))
+    return items
+
+
+def _name_of(path: Path, root: Path) -> str:
+    inside = path.relative_to(root) if path.is_relative_to(root) else Path(*path.parts[1:])
+    return inside.as_posix()
+
+
+def _join_path(table: Path, where: str, text: str) -> Path | None:
+    if not text:
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        path = table.parent / expand_home(text)
+        if path.exists():
+            return path
+    raise DataError(where, found=f"'{text[:200]}', which does not exist", expected="a path", fix="check the path")

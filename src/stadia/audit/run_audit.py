@@ -1,0 +1,117 @@
+"""Audit a dataset: `stadia audit DATASET --out FOLDER`. The same command resumes an interrupted audit.
+
+OUT/audit.json has the options, OUT/ledger.jsonl a line for each attempt at an item.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from stadia.audit.audit_files import write_tables
+from stadia.audit.common_faults import CommonFault, find_common_faults
+from stadia.audit.items import AuditItem, list_items
+from stadia.audit.judge_item import ItemVerdict, JudgeOptions, make_judge
+from stadia.batches.engines import LOST, run_items
+from stadia.batches.ledger import open_ledger
+from stadia.core.progress import TrackProgress, no_progress
+from stadia.core.verdict import Verdict
+from stadia.io.input_files import make_absolute
+
+RECORD = "audit.json"
+PROOF = "proof"
+FORMAT, VERSION = "stadia-audit", 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRequest:
+    """The arguments of `stadia audit`.
+
+    dataset: a folder, a glob, or a CSV of items.
+    out: folder of the audit.
+    judge: how items are judged.
+    workers: number of processes; 0 judges in this process.
+    """
+
+    dataset: Path
+    out: Path
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The result of an audit.
+
+    verdicts: verdicts on all items, in the order of the dataset.
+    common: faults that items share.
+    before: number of items that earlier calls had judged.
+    files: names of the tables that were written.
+    """
+
+    verdicts: Sequence[ItemVerdict]
+    common: Sequence[CommonFault]
+    before: int
+    files: Sequence[str]
+
+    @property
+    def bad_share(self) -> float:
+        """Return the share of items that are bad, 0 to 1."""
+        return sum(verdict.is_bad for verdict in self.verdicts) / len(self.verdicts)
+
+    @property
+    def open_share(self) -> float:
+        """Return the share of items that are not judged, 0 to 1."""
+        grades = [verdict.grade for verdict in self.verdicts if not verdict.is_bad]
+        return grades.count(str(Verdict.NOT_JUDGED)) / len(self.verdicts)
+
+
+def run_audit(request: AuditRequest, track: TrackProgress = no_progress) -> Audit:
+    """Judge every item of a dataset that is not done yet, find common faults, and write the tables.
+
+    Items that failed before are tried again.
+
+    request: the arguments.
+    track: shows progress.
+
+    Raises DataError for a wrong dataset, RunError if the folder belongs to another audit.
+    """
+    items = list_items(request.dataset)
+    out = make_absolute(request.out)
+    judge = replace(request.judge, proof=out / PROOF)
+    with contextlib.ExitStack() as held:
+        ledger = open_ledger(
+            str(out),
+            held,
+            ItemVerdict,
+            record=RECORD,
+            kind="audit",
+            name_field="item",
+            described=_describe_request(request),
+        )
+        done = {name for name, verdict in ledger.results.items() if verdict.state == "done"}
+        pending = [item for item in items if item.name not in done]
+        for verdict in track(_judge_items(pending, judge, request.workers), len(pending), "judging items"):
+            ledger.add(verdict)
+        names = {item.name: dict(item.groups) for item in items}
+        verdicts = [
+            ledger.results[name].model_copy(update={"groups": groups})  # more items may give more groups
+            for name, groups in names.items()
+        ]
+        common = find_common_faults(verdicts)
+        files = write_tables(out, verdicts, common)
+    return Audit(verdicts, common, len(items) - len(pending), files)
+
+
+def _judge_items(items: Iterable[AuditItem], options: JudgeOptions, workers: int) -> Iterator[ItemVerdict]:
+    for item, verdict in run_items(items, partial(make_judge, options), workers):
+        yield verdict if verdict is not None else ItemVerdict(item=item.name, state="failed", reason=LOST)
+
+
+def _describe_request(request: AuditRequest) -> dict[str, object]:
+    judge = asdict(replace(request.judge, purposes=(), proof=None))
+    judge["purposes"] = [purpose.key for purpose in request.judge.purposes]
+    return {"format": FORMAT, "version": VERSION, "dataset": str(make_absolute(request.dataset)), **judge}

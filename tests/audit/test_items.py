@@ -1,0 +1,71 @@
+"""Items of a dataset: scenes in folders, a list, a glob, recordings of a known format."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.audit.rooms import write_list, write_result
+from tests.refusals import refuses
+
+from stadia.audit.items import list_items
+from stadia.core.errors import DataError
+
+
+def make_scene(folder: Path) -> Path:
+    """A scene whose images are empty files: listing reads none."""
+    (folder / "images").mkdir(parents=True)
+    for index in range(3):
+        (folder / "images" / f"{index}.png").touch()
+    return write_result(folder, np.tile(np.eye(4), (3, 1, 1)))
+
+
+def test_scenes_of_folders_have_names_results_and_groups(tmp_path: Path) -> None:
+    for name in ("robot-1/a", "robot-1/b", "robot-2/a", "robot-10/a"):
+        make_scene(tmp_path / name)
+    (tmp_path / "robot-2" / "notes").mkdir()
+    items = list_items(tmp_path)
+    assert [item.name for item in items] == ["robot-1/a", "robot-1/b", "robot-2/a", "robot-10/a"]
+    first = items[0]
+    assert (first.images, first.result) == (tmp_path / "robot-1/a/images", tmp_path / "robot-1/a")
+    assert first.groups == {"part 1": "robot-1", "part 2": "a"}
+    assert [item.name for item in list_items(tmp_path / "robot-1")] == ["a", "b"]
+    assert [item.name for item in list_items(tmp_path / "robot-*" / "a")] == ["robot-1/a", "robot-2/a", "robot-10/a"]
+
+
+def test_a_scene_is_an_item_and_images_alone_are(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene")
+    assert [(item.name, item.result) for item in list_items(scene)] == [("scene", scene)]
+    (scene / "poses.txt").unlink()
+    (scene / "K.txt").unlink()
+    assert list_items(tmp_path)[0].result is None
+
+
+def test_a_list_has_results_images_cameras_and_groups(tmp_path: Path) -> None:
+    make_scene(tmp_path / "a")
+    table = write_list(tmp_path / "items.csv", ["result,images,camera,day,calibration", "a,a/images,left,5,fx=3,fy=3"])
+    with refuses(DataError, where="items.csv"):  # one cell too many
+        list_items(table)
+    write_list(table, ["result,images,name,camera,day", "a,a/images,one,left,5", "a,,two,,6"])
+    one, two = list_items(table)
+    assert (one.name, one.groups) == ("one", {"camera": "left", "day": "5"})
+    assert (two.images, two.groups) == (tmp_path / "a" / "images", {"day": "6"})
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        (["result,imges", "a,a/images"], "imges"),
+        (["result,images", "b,a/images"], "'b'"),
+        (["name", "x"], "no images"),
+        (["result,images,name", "a,a/images,x", "a,a/images,x"], "'x' 2 times"),
+    ],
+)
+def test_a_malformed_list_is_refused(tmp_path: Path, rows: list[str], found: str) -> None:
+    make_scene(tmp_path / "a")
+    with refuses(DataError, found=found):
+        list_items(write_list(tmp_path / "items.csv", rows))
+
+
+def test_a_folder_without_items_is_refused(tmp_path: Path) -> None:
+    with refuses(DataError, where=tmp_path.name, found="no item"):
+        list_items(tmp_path)

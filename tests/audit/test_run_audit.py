@@ -1,0 +1,93 @@
+"""An audit of a small dataset: verdicts, resume, tables and exit codes."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.audit.rooms import find_poses, write_scene
+from tests.refusals import refuses
+
+from stadia.audit.audit_files import EXCLUDE, TABLE
+from stadia.audit.image_sample import ImageSample
+from stadia.audit.item_images import open_item
+from stadia.audit.items import list_items
+from stadia.audit.judge_item import JudgeOptions, judge_item
+from stadia.audit.run_audit import AuditRequest, run_audit
+from stadia.batches.ledger import LEDGER
+from stadia.cli.main import run
+from stadia.core.errors import RunError
+from stadia.geometry.poses import invert_pose
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two right scenes, one with inverted poses, one with a focal length of 1.1 times, and a damaged one."""
+    folder = tmp_path_factory.mktemp("dataset")
+    write_scene(folder / "right-1", 1)
+    write_scene(folder / "right-2", 2)
+    write_scene(folder / "inverted", 3, poses=invert_pose(find_poses()))
+    write_scene(folder / "longer", 4, focal=1.1)
+    damaged = write_scene(folder / "damaged", 5)
+    for file in (damaged / "images").iterdir():
+        file.write_bytes(b"no image")
+    return folder
+
+
+def test_an_audit_names_what_is_wrong_and_resumes(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    audit = run_audit(AuditRequest(dataset=dataset, out=out, workers=0))
+    verdicts = {verdict.item: verdict for verdict in audit.verdicts}
+    for name in ("right-1", "right-2"):
+        assert (verdicts[name].is_bad, verdicts[name].causes) == (False, ())
+    inverted = verdicts["inverted"]
+    assert (inverted.is_bad, inverted.causes[0].name) == (True, "convention")
+    assert "inverted" in inverted.causes[0].what
+    longer = verdicts["longer"].causes[0]
+    assert longer.name == "focal-length"
+    assert longer.size == pytest.approx(0.1, abs=0.015)
+    assert verdicts["damaged"].state == "failed"
+    assert (out / EXCLUDE).read_text().splitlines()[1:] == ["damaged", "inverted"]
+    with (out / TABLE).open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["item"] for row in rows[:2]] == ["inverted", "damaged"], "the worst first"
+    assert {path.stem for path in (out / "proof").iterdir()} == {"inverted", "longer"}
+
+    lines = (out / LEDGER).read_text().splitlines()
+    (out / LEDGER).write_text("\n".join([*lines[:3], lines[3][:40]]))  # killed while a line was written
+    again = run_audit(AuditRequest(dataset=dataset, out=out, workers=0))
+    assert again.before == sum(json.loads(line)["state"] == "done" for line in lines[:3])
+    assert [one.model_dump(exclude={"seconds"}) for one in again.verdicts] == [
+        one.model_dump(exclude={"seconds"}) for one in audit.verdicts
+    ]
+    with refuses(RunError, where="audit.json", found="certainty"):
+        run_audit(AuditRequest(dataset=dataset, out=out, judge=JudgeOptions(certainty=0.99), workers=0))
+
+
+def test_exit_codes_follow_the_share_of_bad_items(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["audit", str(dataset), "--out", str(tmp_path / "out"), "--workers", "0", "--max-bad"]
+    for share, code in (("10%", 1), ("40%", 0), ("2", 2)):
+        with pytest.raises(SystemExit) as ended:
+            run([*words, share])
+        assert ended.value.code == code, share
+    assert "inverted is unusable" in capsys.readouterr().out
+
+
+def test_a_sample_of_many_images_spans_them_and_finds_a_shift_by_one(tmp_path: Path) -> None:
+    """A list that is shifted by one image is shifted by a fraction of the distance of the images in the sample."""
+    true = find_poses(80, shake=0.7)
+    scene = write_scene(tmp_path / "scene", 6, true=true, poses=np.roll(true, 1, axis=0))
+    (item,) = list_items(scene)
+    images, _ = open_item(item)
+    chosen = ImageSample(images, tmp_path).choose(range(80), 16)
+    assert len(chosen) == 16
+    assert set(np.diff(chosen)) != {1}
+    assert chosen[-1] - chosen[0] > 40
+    verdict = judge_item(item, JudgeOptions(max_images=16))
+    assert verdict.causes[0].name == "shifted-list"
+    assert abs(verdict.causes[0].size or 0) == 1
