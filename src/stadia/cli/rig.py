@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stadia.cli.options import ForceOption, JsonOption, argument, option
-from stadia.cli.output import echo, print_lines
+from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import STOPPED
 
 if TYPE_CHECKING:
     from stadia.core.verdict import Verdict
     from stadia.judge.rigs.check_hand_eye import HandEyeVerdict
+    from stadia.judge.rigs.pinned_rig import PinnedRigVerdict
 
 NOT_MEASURABLE = 3
 """Exit code if an error cannot be measured."""
@@ -132,3 +133,120 @@ def list_hand_eye_lines(log: Path, verdict: HandEyeVerdict) -> Iterator[str]:
             if purpose.holds is holds:
                 yield f"  {words + ':':17}{purpose.purpose.key} ({purpose.reason})"
     yield from (f"  note: {note}" for note in verdict.notes)
+
+
+@rig.command("pin")
+def pin(
+    cameras: Annotated[
+        Path, argument("Recordings of the cameras: a folder of videos or of folders of images.", metavar="CAMERAS")
+    ],
+    out: Annotated[Path, option("A folder for the pinned views.")],
+    camera: Annotated[str | None, option("The camera of all: a file, or fx=700,fy=700,cx=640,cy=360.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Pin the views of fixed cameras, which `stadia rig check` compares with later recordings.
+
+    A minute of each camera is enough. Things that move are left out. Without --camera, degrees assume a field of view
+    of 65 degrees; pixels do not.
+    """
+    from stadia.io.input_files import check_path_exists, expand_home
+    from stadia.io.output_files import check_output_folder
+    from stadia.judge.rigs.pinned_rig import RIG, pin_cameras, write_rig
+
+    cameras = expand_home(cameras)
+    check_path_exists(cameras)
+    out = check_output_folder(out, RIG, "pinned rig", inputs=[cameras], force=force)
+    with show_progress() as bars:
+        pinned = pin_cameras(cameras, camera=camera, track=bars.track)
+    out.mkdir(parents=True, exist_ok=True)
+    record = write_rig(out, pinned)
+    for one in pinned:
+        moving = one.background.moving.mean()
+        print_lines([f"{one.name}: {one.background.size[0]}x{one.background.size[1]}, {moving:.0%} of the image moves"])
+    print_lines([f"{record}: {len(pinned)} camera{'s' * (len(pinned) > 1)}; later: stadia rig check {out} RECORDINGS"])
+
+
+@rig.command("check")
+def check_pinned(
+    pinned: Annotated[Path, argument("The folder of `stadia rig pin`.", metavar="RIG")],
+    recordings: Annotated[Path, argument("New recordings of the cameras, with the same names.", metavar="RECORDINGS")],
+    purposes: ForOption = None,
+    report: Annotated[Path | None, option("A folder for a picture of each camera, before and now.")] = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check whether fixed cameras moved, zoomed, or are covered, mirrored or exchanged since they were pinned.
+
+    Purposes are points=2px and regions=15px: how far the image may be displaced. Exits with 1 if one does not hold, and
+    with 3 if the images do not show it.
+    """
+    from stadia.io.input_files import check_path_exists, expand_home, replace_nan
+    from stadia.io.output_files import check_output_folder
+    from stadia.judge.purposes import FIXED_PURPOSES, parse_purpose
+    from stadia.judge.rigs.pinned_rig import check_rig, describe_rig, read_rig
+
+    pinned, recordings = expand_home(pinned), expand_home(recordings)
+    for path in (pinned, recordings):
+        check_path_exists(path)
+    wanted = [parse_purpose(text, FIXED_PURPOSES) for text in purposes or []]
+    if report is not None:
+        report = check_output_folder(
+            report, "rig-check.json", "check of a rig", inputs=[pinned, recordings], force=force
+        )
+    with show_progress() as bars:
+        verdict = check_rig(read_rig(pinned), recordings, wanted, track=bars.track)
+    record = describe_rig(verdict)
+    if as_json:
+        echo(json.dumps(replace_nan(record), indent=2, allow_nan=False))
+    else:
+        print_lines(list_rig_lines(pinned, verdict))
+    if report is not None:
+        for path in _write_pictures(report, verdict, record):
+            echo(path, err=as_json)
+    if code := find_exit_code(verdict.grade, are_asked=bool(wanted)):
+        raise typer.Exit(code)
+
+
+def _write_pictures(report: Path, verdict: PinnedRigVerdict, record: dict[str, object]) -> Iterator[Path]:
+    from stadia.io.atomic_files import write_json
+    from stadia.io.image_io import write_image
+    from stadia.io.input_files import replace_nan
+    from stadia.judge.rigs.fixed_cameras import draw_change
+
+    report.mkdir(parents=True, exist_ok=True)
+    write_json(report / "rig-check.json", replace_nan(record))
+    for number, camera in enumerate(verdict.cameras):
+        path = report / f"camera-{number}.png"
+        write_image(path, draw_change(*verdict.backgrounds[camera.name], camera.change.homography)[:, :, ::-1])
+        yield path
+
+
+def list_rig_lines(pinned: Path, verdict: PinnedRigVerdict) -> Iterator[str]:
+    """Yield the lines of a verdict on fixed cameras: each with its change, its causes, and what it is good for."""
+    count = len(verdict.cameras)
+    yield f"{pinned} is {verdict.grade}: {count} of {count + len(verdict.missing)} cameras have a new recording"
+    for camera in verdict.cameras:
+        change = camera.change
+        yield f"  {camera.name} is {camera.grade}"
+        for cause in camera.causes:
+            yield f"    cause: {cause.what}"
+            yield f"      fix: {cause.fix}"
+        if change.reason:
+            if not camera.causes:
+                yield f"    not measurable: {change.reason}"
+            continue
+        assert change.rotation_deg is not None
+        assert change.zoom_share is not None
+        assert change.shift_px is not None
+        up, right, clockwise = (turn.show(sign="+") for turn in change.rotation_deg)
+        yield f"    {'turned:':15}up {up}, right {right}, clockwise {clockwise} degrees" + (
+            "" if camera.has_K else " (a field of view of 65 degrees is assumed)"
+        )
+        yield f"    {'focal length:':15}{change.zoom_share.show(100, '+')} %"
+        yield f"    {'displacement:':15}{change.shift_px.show()} px, by {change.matches} matches of the background"
+        for holds, words in ((True, "good for"), (False, "not good for"), (None, "open")):
+            for purpose in camera.purposes:
+                if purpose.holds is holds:
+                    yield f"    {words + ':':15}{purpose.purpose.key} ({purpose.reason})"
+    if verdict.missing:
+        yield f"  without a new recording: {', '.join(verdict.missing)}"

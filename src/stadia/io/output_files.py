@@ -48,6 +48,7 @@ MARKS: Mapping[str, bytes] = {
     "camera": rb'\A\s*\{\s*"format":\s*"stadia-camera"',
     "camera height": rb'\A\s*\{\s*"format":\s*"stadia-camera-height"',
     "calibration": rb'\A\s*\{\s*"format":\s*"stadia-hand-eye"',
+    "pinned rig": rb'\A\s*\{\s*"format":\s*"stadia-rig"',
     "log of a robot": rb"\A# poses of a hand, corrected by stadia",
     "map": rb'\A\s*\{\s*"format":\s*"stadia-(panorama-)?map"',
     "JUnit XML": rb'<testsuite name="stadia check ',
@@ -77,6 +78,7 @@ RECORDS: Mapping[str, str] = {
     "foregrounds.json": "a set of cut-outs",
     "prepared.json": "masks",
     "camera_height.json": "a measured camera height",
+    "rig.json": "the pinned views of fixed cameras",
     "findings.jsonl": "findings of a data check",
 }
 """Record file of each kind of output folder, with a description of the folder. No other command writes into it."""

@@ -69,6 +69,7 @@ UNITS: Mapping[str, tuple[str, float, str]] = {
     "wrong_share": ("images with a wrong pose", 100.0, "%"),
     "position_m": ("position", 1.0, "m"),
     "depth_share": ("depth", 100.0, "%"),
+    "shift_px": ("displacement of the image", 1.0, "px"),
     "point_m": ("a point half a metre away", 1000.0, "mm"),
     "residual_m": ("the camera by robot and images", 1000.0, "mm"),
 }
@@ -151,6 +152,12 @@ RIG_PURPOSES: Mapping[str, Purpose] = {
 }
 """Purposes that every calibration of hand and eye is judged for, by name."""
 
+FIXED_PURPOSES: Mapping[str, Purpose] = {
+    "points": Purpose("points", (PurposeLimit("shift_px", 2.0, "the given number of pixels"),), "points=2px"),
+    "regions": Purpose("regions", (PurposeLimit("shift_px", 15.0, "the given number of pixels"),), "regions=15px"),
+}
+"""Purposes that the view of a fixed camera is judged for: single points, and regions of the image."""
+
 _LENGTHS_M = {"mm": 1e-3, "cm": 1e-2, "m": 1.0}
 
 
@@ -172,15 +179,16 @@ def parse_purpose(text: str, known: Mapping[str, Purpose] | None = None) -> Purp
     known = {**PURPOSES, LOCALIZATION.name: LOCALIZATION} if known is None else known
     purpose = known.get(name)
     example = purpose.asked if purpose is not None else ""
-    unit = "%" if example.endswith("%") else "(?:mm|cm|m)" if example else ""
+    ending = next((ending for ending in ("%", "px") if example.endswith(ending)), "(?:mm|cm|m)")
+    unit = ending if example else ""
     parsed = re.fullmatch(rf"([0-9]*\.?[0-9]+)\s*({unit})", number) if unit else None
     if purpose is None or (number and parsed is None):
         listed = ", ".join(one.key for one in known.values())
         raise ConfigError("--for", found=text, expected=f"one of {listed}", fix="choose a purpose")
     if parsed is None:
         return purpose
-    value = float(parsed[1]) * (0.01 if parsed[2] == "%" else _LENGTHS_M[parsed[2]])
-    given = ("length_share", "depth_share", "position_m", "point_m", "residual_m")
+    value = float(parsed[1]) * {"%": 0.01, "px": 1.0, **_LENGTHS_M}[parsed[2]]
+    given = ("length_share", "depth_share", "position_m", "point_m", "residual_m", "shift_px")
     limits = tuple(replace(limit, most=value) if limit.field in given else limit for limit in purpose.limits)
     return replace(purpose, limits=limits, asked=text.strip())
 
