@@ -1,5 +1,6 @@
 """An audit of a small dataset: verdicts, resume, tables and exit codes."""
 
+import contextlib
 import csv
 import json
 from pathlib import Path
@@ -13,11 +14,12 @@ from stadia.audit.audit_files import EXCLUDE, TABLE
 from stadia.audit.image_sample import ImageSample
 from stadia.audit.item_images import open_item
 from stadia.audit.items import list_items
-from stadia.audit.judge_item import JudgeOptions, judge_item
+from stadia.audit.judge_item import ItemVerdict, JudgeOptions, judge_item
 from stadia.audit.run_audit import AuditRequest, run_audit
-from stadia.batches.ledger import LEDGER
+from stadia.audit.show_audit import PAGE, compare_audits
+from stadia.batches.ledger import LEDGER, open_ledger
 from stadia.cli.main import run
-from stadia.core.errors import RunError
+from stadia.core.errors import DataError, RunError
 from stadia.geometry.poses import invert_pose
 
 pytestmark = pytest.mark.slow
@@ -54,7 +56,10 @@ def test_an_audit_names_what_is_wrong_and_resumes(dataset: Path, tmp_path: Path)
     with (out / TABLE).open() as stream:
         rows = list(csv.DictReader(stream))
     assert [row["item"] for row in rows[:2]] == ["inverted", "damaged"], "the worst first"
-    assert {path.stem for path in (out / "proof").iterdir()} == {"inverted", "longer"}
+    assert {path.stem[:-9] for path in (out / "proof").iterdir()} == {"inverted", "longer"}
+    page = (out / PAGE).read_text()
+    assert page.count("<img ") == 2
+    assert page.index("inverted") < page.index("longer") < page.index("right-1")
 
     lines = (out / LEDGER).read_text().splitlines()
     (out / LEDGER).write_text("\n".join([*lines[:3], lines[3][:40]]))  # killed while a line was written
@@ -65,6 +70,20 @@ def test_an_audit_names_what_is_wrong_and_resumes(dataset: Path, tmp_path: Path)
     ]
     with refuses(RunError, where="audit.json", found="certainty"):
         run_audit(AuditRequest(dataset=dataset, out=out, judge=JudgeOptions(certainty=0.99), workers=0))
+
+
+def test_a_later_audit_lists_the_grades_that_changed(dataset: Path, tmp_path: Path) -> None:
+    before, now = ItemVerdict(item="right-1", grade="usable"), ItemVerdict(item="right-1", grade="doubtful")
+    others = [ItemVerdict(item="a", grade="usable"), ItemVerdict(item="b", grade="usable")]
+    with contextlib.ExitStack() as held:
+        about = {"record": "audit.json", "kind": "audit", "name_field": "item"}
+        ledger = open_ledger(str(tmp_path), held, ItemVerdict, described={"format": "stadia-audit"}, **about)
+        for verdict in (before, *others):
+            ledger.add(verdict)
+    changed = compare_audits(tmp_path, [now, others[0], ItemVerdict(item="c", grade="unusable")])
+    assert changed == [("c", "new", "unusable"), ("right-1", "usable", "doubtful"), ("b", "usable", "gone")]
+    with refuses(DataError, found="audit.json"):
+        compare_audits(dataset, [])
 
 
 def test_exit_codes_follow_the_share_of_bad_items(

@@ -149,7 +149,8 @@ def _find_common_causes(verdicts: Sequence[ItemVerdict], groups: Groups) -> Iter
             inside = [name for name in names if name in having]
             chance = float(hypergeom.sf(len(inside) - 1, len(judged), len(having), len(names)))
             is_common = len(inside) >= max(MIN_ITEMS, MIN_SHARE * len(names))
-            if is_common and (chance <= MAX_CHANCE or group == ALL):
+            has_all = bool(found) and found[0][0] == ALL and len(inside) == len(having)
+            if is_common and (chance <= MAX_CHANCE or group == ALL or has_all):
                 found.append((group, inside, len(names)))
         if not found:
             continue

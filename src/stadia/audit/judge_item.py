@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -53,6 +54,7 @@ WATCHED = 16
 MIN_OTHER_SHAPE = 0.02
 """Least difference of the ratio of width to height, as a share, with which an image has another shape."""
 
+PROOF = "proof"
 PROOF_WIDTH = 720
 """Width of the picture of a pair of images, pixels."""
 
@@ -69,7 +71,7 @@ class JudgeOptions:
     images: number of images of the first sample.
     max_images: most images of an item.
     calibration: camera of all items without their own, a file or numbers; None for the ones of the results.
-    proof: folder for the picture of the worst pair of images of each item with a fault; None for no pictures.
+    proof: folder of the audit, for the pictures of the worst pair of images of items with a cause; None for none.
     """
 
     purposes: tuple[Purpose, ...] = ()
@@ -226,7 +228,7 @@ def _judge_result(item: AuditItem, images: ItemImages, result: Reconstruction, o
             verdict = _search_order(result, matches, verdict)
         hashes = tuple(hash_image(images.image(index)) for index in chosen)
         if options.proof is not None and verdict.causes:
-            _draw_proof(options.proof / f"{_name_file(item.name)}.jpg", images, chosen, given, own)
+            _draw_proof(find_proof(options.proof, item.name), images, chosen, given, own)
     return _describe(item, verdict, certainty, posed, chosen, given, own, hashes)
 
 
@@ -394,8 +396,15 @@ def _hash_some(images: ItemImages) -> tuple[str, ...]:
     return tuple(hash_image(images.image(index)) for index in spread)
 
 
-def _name_file(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)[-120:]
+def find_proof(folder: Path, name: str) -> Path:
+    """Return the file of the picture of an item in the folder of an audit.
+
+    folder: folder of the audit.
+    name: name of the item.
+    """
+    plain = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)[-120:]
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    return folder / PROOF / f"{plain}-{digest}.jpg"
 
 
 def _draw_proof(

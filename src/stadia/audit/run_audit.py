@@ -15,14 +15,13 @@ from stadia.audit.audit_files import write_tables
 from stadia.audit.common_faults import CommonFault, find_common_faults
 from stadia.audit.items import AuditItem, list_items
 from stadia.audit.judge_item import ItemVerdict, JudgeOptions, make_judge
+from stadia.audit.show_audit import PAGE, RECORD, compare_audits, write_page
 from stadia.batches.engines import LOST, run_items
 from stadia.batches.ledger import open_ledger
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.verdict import Verdict
 from stadia.io.input_files import make_absolute
 
-RECORD = "audit.json"
-PROOF = "proof"
 FORMAT, VERSION = "stadia-audit", 1
 
 
@@ -34,12 +33,14 @@ class AuditRequest:
     out: folder of the audit.
     judge: how items are judged.
     workers: number of processes; 0 judges in this process.
+    compare: folder of an earlier audit whose grades are compared; None without.
     """
 
     dataset: Path
     out: Path
     judge: JudgeOptions = field(default_factory=JudgeOptions)
     workers: int = 1
+    compare: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,14 @@ class Audit:
 
     verdicts: verdicts on all items, in the order of the dataset.
     common: faults that items share.
+    changes: name, grade before and grade now of items whose grade changed since the audit that is compared.
     before: number of items that earlier calls had judged.
     files: names of the tables that were written.
     """
 
     verdicts: Sequence[ItemVerdict]
     common: Sequence[CommonFault]
+    changes: Sequence[tuple[str, str, str]]
     before: int
     files: Sequence[str]
 
@@ -80,8 +83,10 @@ def run_audit(request: AuditRequest, track: TrackProgress = no_progress) -> Audi
     Raises DataError for a wrong dataset, RunError if the folder belongs to another audit.
     """
     items = list_items(request.dataset)
+    if request.compare is not None:
+        compare_audits(request.compare, ())  # a wrong folder is found before the items are judged
     out = make_absolute(request.out)
-    judge = replace(request.judge, proof=out / PROOF)
+    judge = replace(request.judge, proof=out)
     with contextlib.ExitStack() as held:
         ledger = open_ledger(
             str(out),
@@ -102,8 +107,10 @@ def run_audit(request: AuditRequest, track: TrackProgress = no_progress) -> Audi
             for name, groups in names.items()
         ]
         common = find_common_faults(verdicts)
-        files = write_tables(out, verdicts, common)
-    return Audit(verdicts, common, len(items) - len(pending), files)
+        changes = [] if request.compare is None else compare_audits(request.compare, verdicts)
+        files = [*write_tables(out, verdicts, common), PAGE]
+        write_page(out, request.dataset.name, verdicts, common, changes)
+    return Audit(verdicts, common, changes, len(items) - len(pending), files)
 
 
 def _judge_items(items: Iterable[AuditItem], options: JudgeOptions, workers: int) -> Iterator[ItemVerdict]:

@@ -106,10 +106,16 @@ def open_ledger(
         changed = sorted(key for key in wanted if not isinstance(before, dict) or before.get(key) != wanted[key])
         found, expected = f"{kind} with other {', '.join(changed)}", "the same options"
         raise RunError(store.join(record), found=found, expected=expected, fix="choose another --out")
-    return Ledger(out, _read_rows(store, row_type), name_field, is_resumed=True)
+    return Ledger(out, read_rows(out, row_type), name_field, is_resumed=True)
 
 
-def _read_rows(store: RemoteStore, row_type: type[Row]) -> list[Row]:
+def read_rows(out: str, row_type: type[Row]) -> list[Row]:
+    """Return the rows of the ledger of a batch; damaged lines are left out.
+
+    out: folder or URL of the batch.
+    row_type: class of the rows.
+    """
+    store = RemoteStore(out)
     if not store.exists(LEDGER):
         return []
     text = store.read(LEDGER, max_bytes=MAX_LEDGER_BYTES).decode("utf-8", "replace")

@@ -37,6 +37,7 @@ def audit(
     max_images: Annotated[int, typer.Option(min=4, help="Most images of an item.")] = 64,
     camera: Annotated[str | None, option("Camera of all results without one: a file, or fx=700,fy=700,...")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Number of processes; one for each processor.")] = None,
+    compare: Annotated[Path | None, option("Folder of an earlier audit: list items whose grade changed.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge every scene and recording of a dataset, and find the faults that many of them share.
@@ -61,7 +62,13 @@ def audit(
         calibration=camera,
     )
     count = (os.cpu_count() or 1) if workers is None else workers
-    request = AuditRequest(dataset=expand_home(dataset), out=expand_home(out), judge=judge, workers=count)
+    request = AuditRequest(
+        dataset=expand_home(dataset),
+        out=expand_home(out),
+        judge=judge,
+        workers=count,
+        compare=None if compare is None else expand_home(compare),
+    )
     with show_progress() as bars:
         found = run_audit(request, bars.track)
     code = find_exit_code(found, share)
@@ -119,6 +126,9 @@ def list_lines(audit: Audit, out: Path) -> Iterator[str]:
         yield f"  {one.item} is {one.grade}: {text}"
     if len(faulty) > MAX_LISTED:
         yield f"  ... and {len(faulty) - MAX_LISTED} more items with a fault"
+    if audit.changes:
+        name, before, now = audit.changes[0]
+        yield f"{len(audit.changes)} grades changed, such as that of {name}: {before} before, {now} now"
     yield f"{out}: {', '.join(audit.files)}"
 
 
@@ -131,6 +141,7 @@ def describe_audit(audit: Audit) -> dict[str, Any]:
         "common": [
             {**asdict(fault), "size": None if fault.size is None else fault.size._asdict()} for fault in audit.common
         ],
+        "changes": [list(change) for change in audit.changes],
         "bad_share": audit.bad_share,
         "open_share": audit.open_share,
         "before": audit.before,
