@@ -94,6 +94,31 @@ def test_a_lever_arm_between_two_sensors_is_measured() -> None:
     assert any("two sensors of one rig" in note for note in score_trajectory(Trajectory(T), Trajectory(body)).notes)
 
 
+@pytest.mark.parametrize(("sign", "fix"), [(-1, "negate x, y, z"), (1.6, "look at the frames")])
+def test_poses_that_jump_are_named_with_the_score_without_them(sign: float, fix: str) -> None:
+    T = drive()
+    T[:, :3, 3] += np.random.default_rng(0).normal(0, 0.002, (len(T), 3))
+    T[40:47, :3, 3] *= sign
+    T[90, :3, 3] *= sign
+    (note,) = (note for note in score_trajectory(Trajectory(T), Trajectory(drive())).notes if "jump" in note)
+    assert "poses 40 to 46, 90 jump: without these 8 of 120" in note
+    assert fix in note
+
+
+def test_a_path_that_drifts_does_not_jump() -> None:
+    T = drive()
+    T[:, :3, 3] *= np.linspace(1, 1.6, len(T))[:, None]
+    assert not any("jump" in note for note in score_trajectory(Trajectory(T), Trajectory(drive())).notes)
+
+
+def test_clocks_are_moved_only_if_the_paths_have_one_shape() -> None:
+    times = 5 + np.arange(120) / 10
+    other = drive()
+    other[:, :3, 3] = np.random.default_rng(1).normal(size=(120, 3)).cumsum(0)
+    with refuses(DataError, fix="look at whether both are of one recording"):
+        score_trajectory(Trajectory(other, times + 1000), Trajectory(drive(), times))
+
+
 @pytest.mark.parametrize(
     ("scale", "offset", "names"),
     [(1.0, 1000.0, ("-1000.000",)), (1e3, 0.0, ("1e-3",)), (1.0, 0.02, ("--max-difference", "0.03"))],

@@ -592,3 +592,13 @@ def test_images_that_do_not_match_are_refused(tmp_path: Path) -> None:
 def test_options_of_results_need_images(option: str, room: Path) -> None:
     run = CliRunner().invoke(app, ["check", str(room), option, "x"])
     assert isinstance(run.exception, ConfigError) or run.exit_code != 0
+
+
+def test_poses_in_another_order_are_named_and_undone() -> None:
+    """Lists of images that were made as sets have a random order."""
+    order = np.random.default_rng(3).permutation(COUNT)
+    verdict = judge_reconstruction(replace(RIGHT, T_camera_world=T_TRUE[order]), MATCHES)
+    assert verdict.causes[0].name == "permuted-list"
+    assert len(verdict.causes) == 1
+    assert verdict.fixed is not None
+    np.testing.assert_array_equal(verdict.fixed.T_camera_world, T_TRUE)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
+from stadia.geometry.align import umeyama
 from stadia.geometry.conventions import (
     MISTAKEN_AXES,
     OPENGL,
@@ -47,6 +48,10 @@ MAX_SAMPLES = 2000  # speeds whose correlation gives the offset of two clocks
 MIN_CORRELATION = 0.7
 MIN_LEVER_TURN_DEG = 20.0  # rotation of a path from which a lever arm is known
 MIN_LEVER_POSES = 20
+MAX_JUMPED_SHARE = 0.25  # largest share of the poses that jump; more are no jump
+MIN_JUMP = 10.0  # error of a pose that jumps, over the median error of the others
+MIN_JUMP_OF_PATH = 0.02  # the same, over the extent of the path
+JUMP_ROUNDS = 5
 MAX_MULTIPLIED = 20_000  # poses up to which motions are multiplied: 0.2 s
 
 
@@ -314,6 +319,8 @@ def note_offsets(
             return []
         if note := _find_clock_offset(estimated, reference, as_given, max_difference_s):
             return [note]
+        if note := explain_jumps(P, Q):
+            return [note]
         lever, ate_m = fit_lever_arm(P, Q)
         if ate_m <= MAX_GAIN * as_given:
             where = ", ".join(f"{value:.3g}" for value in lever)
@@ -321,6 +328,47 @@ def note_offsets(
             return [f"{what}, ATE is {ate_m:.3g} m instead of {as_given:.3g}: they belong to two sensors of one rig. "
                     "Fix: multiply the poses of one file from the right by their extrinsics"]  # fmt: skip
     return []
+
+
+def explain_jumps(P: Array, Q: Array) -> str | None:
+    """Return the poses that carry the error of a path, and ATE without them; None if the error is in all poses.
+
+    Positions of these poses with the other sign are tried, because some programs flip it (openvslam issue 352).
+
+    P, Q: (N, 4, 4) estimated and true camera-to-world poses.
+
+    Raises GeometryError if the paths cannot be aligned.
+    """
+    position, truth = P[:, :3, 3], Q[:, :3, 3]
+    kept = np.ones(len(P), bool)
+    errors = np.zeros(len(P))
+    fitted = umeyama(position, truth, "sim3")
+    for _ in range(JUMP_ROUNDS):
+        errors = np.linalg.norm(fitted.apply(position) - truth, axis=1)
+        kept = errors <= 3 * np.median(errors)
+        fitted = umeyama(position[kept], truth[kept], "sim3")
+    errors = np.linalg.norm(fitted.apply(position) - truth, axis=1)
+    extent = float(np.linalg.norm(np.ptp(truth, axis=0)))
+    least = max(MIN_JUMP * float(np.median(errors)), MIN_JUMP_OF_PATH * extent)
+    jumped = errors > least
+    if not 0 < jumped.sum() <= MAX_JUMPED_SHARE * len(P):
+        return None
+    as_given, without = (ate_rmse_m(align_path(P[r], Q[r], PathAlignment.SIM3).T_world_camera, Q[r])
+                         for r in (np.ones(len(P), bool), ~jumped))  # fmt: skip
+    if without > MAX_GAIN * as_given:
+        return None
+    rows = np.flatnonzero(jumped)
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    listed = ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs[:MAX_RUNS])
+    what = f"poses {listed}{' ...' if len(runs) > MAX_RUNS else ''} jump: without these {len(rows)} of {len(P)} poses,"
+    what += f" ATE is {without:.3g} m instead of {as_given:.3g} (both by sim3)"
+    flipped = np.linalg.norm(fitted.apply(-position[jumped]) - truth[jumped], axis=1)
+    if (flipped <= least).all():
+        return f"{what}; their positions have the other sign. Fix: negate x, y, z of these poses"
+    return f"{what}. Fix: look at the frames there, such as a lost track or a wrong loop"
+
+
+MAX_RUNS = 5
 
 
 def _fit_ate(P: Array, Q: Array) -> float:

@@ -142,7 +142,8 @@ def _read_cameras(path: Path) -> list[CalibratedCamera]:
             return []
     K = read_K(path)
     if K.ndim == 3:
-        raise DataError(path, found=f"{len(K)} matrices", expected="one camera", fix="pass it as data.camera.K_file")
+        fix = "in a folder of images, pass it as data.camera.K_file"
+        raise DataError(path, found=f"{len(K)} matrices", expected="one camera", fix=fix)
     return [CalibratedCamera("K", K)]
 
 
@@ -637,8 +638,8 @@ def _list_xml_numbers(tree: Any) -> dict[str, Any]:
 def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
     """Read intrinsics from a text or JSON file: K (3, 3), or one per frame (N, 3, 3).
 
-    path: text with 3x3 numbers, or 9 numbers per line for each frame; or JSON with a matrix, alone or under the key
-        "K".
+    path: text with 3x3 numbers, or a line with 9 numbers or with fx, fy, cx, cy for each frame; or JSON with a matrix,
+        alone or under the key "K".
     frames: expected number of matrices if there are several; None does not check it.
 
     Raises DataError for a damaged file, impossible intrinsics or a wrong number of matrices.
@@ -655,10 +656,13 @@ def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
         except (TypeError, ValueError):
             K = np.empty(0)
     else:
-        expected = "K, 3x3 or 9 numbers per frame"
+        expected = "K, 3x3, or 9 numbers or fx fy cx cy per frame"
         lines = [line for line in read_lines(path, expected=expected) if line.lstrip()[0] != "#"]
         columns = len(lines[0].replace(",", " ").split()) if lines else 3
-        K = read_rows(path, columns if columns in (3, 9) else 3, expected)
+        is_list = columns == 4 and len(lines) > 4  # of VGGT-Long; 3 and 4 rows of 4 are a projection or a pose
+        K = read_rows(path, 4 if is_list else columns if columns in (3, 9) else 3, expected)
+        if is_list:
+            K = np.stack([make_K(f"{path}, frame {index}", *row) for index, row in enumerate(K.tolist())])
         K = K.reshape(-1, 3, 3) if columns == 9 else K
     if K.ndim != 3:
         return check_K(path, K)
@@ -683,8 +687,8 @@ def read_given_camera(given: str, size: tuple[int, int] = (0, 0)) -> tuple[Array
     given: path of a calibration file that `read_calibration` reads, a file of `stadia camera`, or the numbers.
     size: width and height that hold if `given` has none; (0, 0) if they are unknown.
 
-    Returns K (3, 3), the coefficients k1, k2, p1, p2 (4,), and (width, height), which is (0, 0) if unknown: what
-    `stadia.io.records.reconstruction.Reconstruction.with_camera` takes.
+    Returns K (3, 3), or (N, 3, 3) if a file has that of each image, the coefficients k1, k2, p1, p2 (4,), and (width,
+    height), which is (0, 0) if unknown: what `stadia.io.records.reconstruction.Reconstruction.with_camera` takes.
 
     Raises ConfigError for wrong numbers, DataError for a wrong file.
 
@@ -698,6 +702,8 @@ def read_given_camera(given: str, size: tuple[int, int] = (0, 0)) -> tuple[Array
         K = np.array([[values["fx"], 0, values["cx"]], [0, values["fy"], values["cy"]], [0, 0, 1]])
         lens = np.array([values.get(key, 0.0) for key in ("k1", "k2", "p1", "p2")])
         return K, lens, (int(values["width"]), int(values["height"]))
+    if path.suffix.lower() == ".txt" and _has_K_of_images(path):
+        return read_K(path), np.zeros(4), size
     camera = read_calibration(path)[0]
     size = (camera.size[1], camera.size[0]) if camera.size is not None else size
     found = camera.find_distortion(path)
@@ -709,6 +715,12 @@ def read_given_camera(given: str, size: tuple[int, int] = (0, 0)) -> tuple[Array
     model, coefficients = found if found is not None else (RADTAN, ())
     K, lens = convert_lens(path, camera.K, model, coefficients, size)
     return K, lens, size
+
+
+def _has_K_of_images(path: Path) -> bool:
+    """Return whether a text file has a row of 4 or 9 numbers for each of many images."""
+    lines = [line.split() for line in read_lines(path, expected="a camera") if not line.lstrip().startswith("#")]
+    return len(lines) > 4 and {len(line) for line in lines} in ({4}, {9})
 
 
 def _parse_given(given: str, size: tuple[int, int]) -> Mapping[str, float]:

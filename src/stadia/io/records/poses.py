@@ -135,6 +135,15 @@ def find_nearest_rotations(R: Array, where: Callable[[int], str]) -> Array:
         row = int(np.argmax(wrong))
         found = f"a 3x3 block with determinant {determinants[row]:.3f}, {off[row]:.2g} off orthonormal"
         fix = "check the order of the columns: R and t row by row"
+        scales = np.cbrt(determinants)
+        with np.errstate(all="ignore"):
+            divided = R / scales[:, None, None]
+            off_divided = np.abs(divided @ divided.mT - np.eye(3)).max(axis=(1, 2))
+        if (off_divided <= ROTATION_TOLERANCE).all():  # similarities, as LSD-SLAM writes its keyframes
+            found = (
+                f"rotations that are multiplied by {scales.min():.3g} to {scales.max():.3g}, as those of sim3 poses are"
+            )
+            fix = "divide each 3x3 block by the cube root of its determinant, and keep the position"
         raise DataError(where(row), found=found, expected="a rotation", fix=fix)
     rough = np.flatnonzero(off > ROUNDING)
     U, _, Vt = np.linalg.svd(R[rough])

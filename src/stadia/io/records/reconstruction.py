@@ -130,17 +130,22 @@ class Reconstruction:
     def with_camera(
         self, K: Array, distortion: Sequence[float], size: tuple[int, int], lens: Lens | None = None
     ) -> Reconstruction:
-        """Return the reconstruction with one camera for all images.
+        """Return the reconstruction with one camera for all images, or with one K for each.
 
-        K: (3, 3) intrinsics in pixels, pixel centers at integers.
+        K: (3, 3) or (N, 3, 3) intrinsics in pixels, pixel centers at integers.
         distortion: OpenCV's coefficients k1, k2, p1, p2.
         size: width and height of the images that K belongs to, pixels.
         lens: a lens of another model.
+
+        Raises DataError for another number of K than of poses.
         """
         count = len(self)
+        if K.ndim == 3 and len(K) != count:
+            fix = "write a K for each pose, in their order, or one for all"
+            raise DataError(self.path, found=f"{len(K)} K for {count} poses", expected="as many", fix=fix)
         return replace(
             self,
-            K=np.tile(np.asarray(K, np.float64), (count, 1, 1)),
+            K=np.broadcast_to(np.asarray(K, np.float64), (count, 3, 3)).copy(),
             distortion=np.tile(np.asarray(distortion, np.float64), (count, 1)),
             lenses=make_lenses([lens] * count),
             sizes=np.tile(np.asarray(size, np.int64), (count, 1)),

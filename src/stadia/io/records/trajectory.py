@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import DataError
+from stadia.core.errors import DataError, GeometryError
+from stadia.geometry.align import umeyama
 from stadia.geometry.poses import quaternion_wxyz_from_matrix
 from stadia.io.atomic_files import write_lines
 from stadia.io.input_files import read_json
@@ -255,11 +256,35 @@ def _make_no_overlap_error(
             factor = f"1e{round(-exponent):+d}"
             fix = f"their times have two units, since the estimate lasts {durations[0]:.4g} and the reference"
             fix += f" {durations[1]:.4g}: multiply the times of {estimated.name} by {factor}"
-        elif abs(exponent) < MAX_DURATION_GAP:
-            fix = "both last equally long, so their clocks start differently; if both start together, add "
-            fix += f"{last[0] - first[0]:.3f} s to the times of {estimated.name}"
+        elif _fits_shifted(estimated, reference, offset_s := float(last[0] - first[0])):
+            fix = "their paths have one shape if both start together, so their clocks start differently: add "
+            fix += f"{offset_s:.3f} s to the times of {estimated.name}"
+        else:
+            fix = "look at whether both are of one recording: their paths differ if both start together, too"
     expected = f"some within {max_difference_s} s of {reference.name} ({last[0]:.3f} to {last[1]:.3f} s)"
     return DataError(estimated.name, found=f"times {first[0]:.3f} to {first[1]:.3f} s", expected=expected, fix=fix)
+
+
+MIN_SHIFTED_POSES = 5
+MAX_SHIFTED_ERROR = 0.05
+"""Largest distance of the positions of two paths, over the extent of the reference, that have one shape."""
+
+
+def _fits_shifted(estimated: Trajectory, reference: Trajectory, offset_s: float) -> bool:
+    """Return whether positions (N, 3) fit those of the reference after a similarity, if times are shifted."""
+    assert estimated.times_s is not None
+    assert reference.times_s is not None
+    nearest, gap = _find_nearest(estimated.times_s + offset_s, reference.times_s)
+    near = gap <= max(float(np.median(np.diff(reference.times_s))), float(np.median(np.diff(estimated.times_s))))
+    source, target = estimated.T_world_camera[near, :3, 3], reference.T_world_camera[nearest[near], :3, 3]
+    if len(source) < max(MIN_SHIFTED_POSES, len(estimated) // 2):
+        return False
+    try:
+        fitted = umeyama(source, target, "sim3").apply(source)
+    except GeometryError:
+        return False
+    extent = float(np.linalg.norm(np.ptp(target, axis=0)))
+    return bool(np.sqrt(np.mean(np.sum((fitted - target) ** 2, axis=1))) <= MAX_SHIFTED_ERROR * extent)
 
 
 def _associate_frames(estimated: Trajectory, reference: Trajectory) -> tuple[Trajectory, Trajectory]:

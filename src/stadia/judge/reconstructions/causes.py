@@ -7,13 +7,16 @@ cause has a cure that was tried.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares, linear_sum_assignment
 
+from stadia.core.errors import GeometryError
+from stadia.geometry.align import umeyama
 from stadia.geometry.poses import so3_exp, so3_log
 from stadia.judge.error import Measured, MeasuredError
 from stadia.sfm.image_matches import ImageMatches
@@ -68,6 +71,17 @@ MIN_SHIFTED = 4
 
 MAX_PART_SHIFT = 10
 """Largest shift that is searched, images."""
+
+MIN_PERMUTED_SHARE = 0.5
+"""Least share of the images that have the pose of another one, from which the whole list is searched for its order;
+fewer are exchanged one by one.
+"""
+
+MAX_PERMUTED = 0.35
+"""Largest median distance of poses in the found order, over that from their nearest other pose."""
+
+ANCHORS = 4
+"""Adjusted poses that are placed on every given pose in the search of an order."""
 
 MIN_EXPLAINED = 0.5
 """Share of the squared errors that an explanation must take away."""
@@ -175,6 +189,9 @@ def find_causes(
                 gain = measure_gain(posed, after, matches, explanation.rows)
                 if gain.is_sure(explanation.min_gain):
                     posed = after
+                    if explain is _explain_order:
+                        part = _compare_again(measured.differences[0], posed)
+                        measured = replace(measured, differences=[part, *measured.differences[1:]])
                     causes += [replace(cause, fix=cause.fix + more, gain=gain) for cause in explanation.causes]
                     break
     return Explained(tuple(causes), posed)
@@ -282,6 +299,88 @@ def _describe_center(x: Measured, y: Measured) -> Cause:
 
 
 # -- images
+
+
+def find_order(T_given: Array, T_adjusted: Array) -> NDArray[np.intp] | None:
+    """Return the row (N,) of the given poses that each adjusted pose has; None if they are not the same poses.
+
+    The two lists may be in different worlds and in any order. An adjusted pose is placed on each given one. The
+    placement with which most poses are near others is then fitted to all of them.
+
+    T_given: (M, 4, 4) world-to-camera poses, M at least N.
+    T_adjusted: (N, 4, 4) world-to-camera poses.
+
+    Examples:
+        >>> T = np.tile(np.eye(4), (8, 1, 1))
+        >>> T[:, :3, 3] = np.random.default_rng(0).normal(size=(8, 3))
+        >>> find_order(T[[3, 1, 0, 2, 7, 6, 5, 4]], T).tolist()
+        [2, 1, 3, 0, 7, 6, 5, 4]
+    """
+    given, adjusted = find_centers(T_given), find_centers(T_adjusted)
+    extents = [float(np.linalg.norm(np.ptp(one, axis=0))) for one in (given, adjusted)]
+    if min(extents) <= 0:
+        return None
+    best, moved = np.inf, T_adjusted
+    for anchor in np.unique(np.linspace(0, len(adjusted) - 1, ANCHORS).astype(int)):
+        for row in range(len(given)):
+            Q = T_adjusted[anchor, :3, :3].T @ T_given[row, :3, :3]  # from the given world to the adjusted one
+            scale = extents[0] / extents[1]
+            placed = _place_poses(T_adjusted, Q, scale * (adjusted - adjusted[anchor]) @ Q + given[row])
+            median = float(np.median(_measure_distances(placed, T_given, extents[0]).min(1)))
+            if median < best:
+                best, moved = median, placed
+    for _ in range(FITTED):
+        distances = _measure_distances(moved, T_given, extents[0])
+        order, near = distances.argmin(1), distances.min(1) <= np.median(distances.min(1))
+        fitted = umeyama(adjusted[near], given[order[near]], "sim3")
+        moved = _place_poses(T_adjusted, fitted.R.T, fitted.apply(adjusted))
+    distances = _measure_distances(moved, T_given, extents[0])
+    order = np.asarray(linear_sum_assignment(distances)[1])
+    apart = _measure_distances(T_given, T_given, extents[0]) + np.diag(np.full(len(given), np.inf))
+    return order if np.median(distances.min(1)) <= MAX_PERMUTED * np.median(apart.min(1)) else None
+
+
+FITTED = 5
+"""Rounds in which a placement is fitted to the nearer half of the poses."""
+
+
+def _place_poses(T: Array, Q: Array, centers: Array) -> Array:
+    """Return world-to-camera poses (N, 4, 4) that are turned by Q (3, 3) and have these positions (N, 3)."""
+    moved = T.copy()
+    moved[:, :3, :3] = T[:, :3, :3] @ Q
+    moved[:, :3, 3] = -np.einsum("nij,nj->ni", moved[:, :3, :3], centers)
+    return moved
+
+
+def _explain_order(posed: PosedImages, measured: Measurements) -> Iterator[Explanation]:
+    part = measured.differences[0]
+    count = len(part.rows)
+    if count < 2 * MIN_SHIFTED:
+        return
+    near = _measure_distances(part.T_given, part.T_adjusted, part.extent)
+    if np.median(np.diag(near)) <= np.median(_step_lengths(part)):
+        return  # poses are nearer to their own image than to the next one
+    with suppress(GeometryError):
+        order = find_order(posed.T_camera_world, part.T_adjusted)
+        if order is None or (order != part.rows).mean() < MIN_PERMUTED_SHARE:
+            return
+        names = [measured.matches.names[image] for image in posed.images]
+        moved = np.flatnonzero(order != part.rows)
+        first, other = part.rows[moved[0]], order[moved[0]]
+        cause = Cause(
+            "permuted-list",
+            f"the poses of {len(moved)} of {count} images are in another order: that of {names[first]} has the name "
+            f"{names[other]}",
+            "give each image its own pose",
+            tuple(names[part.rows[row]] for row in moved),
+        )
+        yield Explanation((cause,), _take_rows(posed.T_camera_world[order], part.rows))
+
+
+def _compare_again(part: PoseDifference, posed: PosedImages) -> PoseDifference:
+    """Return the difference of a part after its given poses were changed."""
+    now = compare_poses(posed.T_camera_world[part.rows], part.T_adjusted)
+    return replace(now, rows=part.rows, of_turns=part.of_turns, of_moves=part.of_moves)
 
 
 def _take_rows(T: Array, rows: NDArray[np.intp]) -> Callable[[PosedImages], PosedImages]:
@@ -572,8 +671,7 @@ def _explain_noise(posed: PosedImages, measured: Measurements) -> Iterator[Expla
     part, causes = measured.differences[0], list[Cause]()
     kept = part.is_kept
     along = np.linspace(0, 1, len(kept))
-    now = compare_poses(posed.T_camera_world[part.rows], part.T_adjusted)
-    part = replace(part, T_adjusted=now.T_adjusted, turns=now.turns, moves=now.moves)
+    part = _compare_again(part, posed)
     R = part.T_adjusted[:, :3, :3]
     left = np.einsum("nji,nj->ni", R, part.turns)
     count = int(kept.sum())
@@ -591,5 +689,5 @@ def _explain_noise(posed: PosedImages, measured: Measurements) -> Iterator[Expla
         yield Explanation(tuple(causes), measured.take_poses, MIN_GAIN)
 
 
-_EXPLAIN = (_explain_cameras, _explain_images, _explain_drift, _explain_positions, _explain_noise)
+_EXPLAIN = (_explain_order, _explain_cameras, _explain_images, _explain_drift, _explain_positions, _explain_noise)
 """Explanations in the order in which they are tried, each on the images without the causes named before."""
