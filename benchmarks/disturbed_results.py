@@ -4,7 +4,8 @@
     python benchmarks/disturbed_results.py --rows a.json b.json
 
 Each disturbance has three strengths. A case is right if the cause that it made is named first. It is left open if no
-cause is named, and two deviations of the measured error contain 0. Its size is right within 20 % or two deviations.
+cause is named, and two deviations of the measured error contain 0. Its size, or else the measured error of its kind, is
+right within 20 % or two deviations.
 `none` judges draws without a disturbance: a part of the images, in another world.
 
 | recording | poses | their own error |
@@ -662,6 +663,8 @@ def run_case(recording: Recording, case: Case, random: np.random.Generator) -> d
         name: {"value": value, "deviation": deviation, "truth": truth.get(name)}
         for name, (value, deviation) in list_measured(verdict.error).items()
     }
+    measured = errors.get(ERROR_OF.get(cause, ""))
+    of_cause = size if size is not None or measured is None else (measured["value"], measured["deviation"])
     return {
         **record,
         "named": [each.name for each in verdict.causes],
@@ -669,7 +672,7 @@ def run_case(recording: Recording, case: Case, random: np.random.Generator) -> d
         "unit": None if same is None else same.unit,
         "size": size,
         "is_cause_right": (first.name if first is not None else "") == cause,
-        "is_size_right": disturbed.size is None or (size is not None and is_size_right(*size, disturbed.size)),
+        "is_size_right": disturbed.size is None or (of_cause is not None and is_size_right(*of_cause, disturbed.size)),
         "are_images_right": first is None or not disturbed.images or set(first.images) == set(disturbed.images),
         "is_open": first is None and is_left_open(cause, disturbed.size, errors),
         "grade": str(verdict.grade),

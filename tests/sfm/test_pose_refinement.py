@@ -27,8 +27,8 @@ from stadia.sfm.match_triangulation import (
     view_matches,
 )
 from stadia.sfm.pair_matching import FramePair
-from stadia.sfm.pose_deviations import measure_covariances
-from stadia.sfm.pose_refinement import choose_points, compare_held_out, keep_world
+from stadia.sfm.pose_deviations import SHARED_DEG, SHARED_PX, draw_shared_errors, measure_covariances
+from stadia.sfm.pose_refinement import adjust_poses, choose_points, compare_held_out, keep_world
 from stadia.sfm.sparse_map import LensCamera, SparseMap, align_cameras, import_pycolmap
 
 Array = NDArray[np.float64]
@@ -159,6 +159,38 @@ def test_a_wrong_focal_length_is_refined() -> None:
     assert refined.reconstruction.K[:, 1, 1] == pytest.approx(510, rel=0.01)
 
 
+@pytest.mark.slow
+def test_cameras_explain_their_own_errors_and_right_poses_stay() -> None:
+    """A principal point that rotations could explain as well is named, and the rotations are not accused."""
+    wrong = K.copy()
+    wrong[:2, 2] += 15, -10
+    adjusted = adjust_poses(make_reconstruction(T_TRUE, wrong), make_matches(), threads=1)
+    (camera,) = adjusted.cameras
+    assert camera.shift_px == pytest.approx([-15, 10], abs=1)
+    assert (np.abs(camera.shift_px - [-15, 10]) < 4 * camera.shift_deviation_px).all()
+    assert adjusted.posed.K[:, :2, 2] == pytest.approx(np.tile(K[:2, 2], (COUNT, 1)), abs=1)
+    turns = Rotation.from_matrix(adjusted.posed.T_camera_world[:, :3, :3] @ T_TRUE[:, :3, :3].transpose(0, 2, 1))
+    assert np.rad2deg(turns.magnitude()).max() < 0.2
+    scattered = adjust_poses(make_reconstruction(disturb(T_TRUE, 2, 0.01), K), make_matches(), threads=1)
+    assert np.array_equal(scattered.posed.K, scattered.given.K)
+
+
+def test_errors_that_neighbors_share_grow_with_the_change_of_view() -> None:
+    points = np.random.default_rng(0).uniform((-2, -2, 5), (2, 2, 7), (40, 3))
+    T = T_TRUE[[0, 0, COUNT - 1]]
+    sparse = make_map(T, points, np.zeros((3, len(points), 2)))
+    sparse = replace(sparse, xy=sparse.camera.project(sparse.in_camera()))
+    same = draw_shared_errors(replace(sparse, T_camera_world=T[[0, 0, 0]]))
+    assert np.abs(same).max() < 1e-6
+    drawn = draw_shared_errors(sparse).reshape(3, len(points), -1)
+    rays = np.linalg.inv(T)[:, None, :3, 3] - points
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    middle = rays.sum(0) / np.linalg.norm(rays.sum(0), axis=-1, keepdims=True)
+    angles = np.rad2deg(np.arccos((rays * middle).sum(-1)))
+    sizes = np.sqrt((drawn**2).mean((1, 2)))
+    assert sizes == pytest.approx(SHARED_PX / SHARED_DEG * np.sqrt((angles**2).mean(1)), rel=0.2)
+
+
 def make_map(T: Array, points: Array, xy: Array) -> SparseMap:
     camera = LensCamera(500.0, (320.0, 200.0), (0.0, 0.0, 0.0, 0.0), 401, 641)
     observed = np.stack(np.meshgrid(np.arange(len(T)), np.arange(len(points)), indexing="ij"), -1).reshape(-1, 2)
@@ -190,7 +222,7 @@ def test_deviations_are_those_of_trials() -> None:
             np.zeros(6 * len(T) + points.size),
         )
         adjusted = replace(place(fit.x), xy=xy)
-        (covariance,) = measure_covariances(adjusted)
+        (covariance,) = measure_covariances(adjusted, shared_px=0)
         degrees, positions = covariance.deviations_deg, covariance.deviations
         measured.append((np.sqrt((degrees**2).mean()), np.sqrt((positions**2).mean())))
         moved = keep_world(adjusted.T_camera_world, T, [np.arange(len(T))])

@@ -111,9 +111,14 @@ def check_result(result: Path, options: ResultOptions) -> None:
             corrected = replace_camera(read_reconstruction(written), matches, right)
             again = judge_reconstruction(corrected, matches, purposes)
             fix = Correction(written, corrected, again)
-            record["fixed"] = {"path": str(written), "given_camera": right, **describe_verdict(again)}
+            left_out = max(len(reconstruction) - len(corrected), 0)
+            record["fixed"] = {
+                "path": str(written), "given_camera": right, "left_out": left_out, **describe_verdict(again)
+            }  # fmt: skip
             if not is_quiet:
                 print_lines(["", *list_lines(written, again, verbose=options.verbose)])
+                if left_out:
+                    print_lines([f"  left out: {left_out} of {len(reconstruction)} poses, which no image places"])
                 if right is not None and right != describe_camera(reconstruction):
                     print_lines([f"  its camera: --camera {right}"])
     if report is not None:

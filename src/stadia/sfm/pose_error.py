@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 RESAMPLES = 30
 """Resamples of the pairs of images that give the deviation of how far points miss their pixels."""
 
-SPREAD, UNSURE = 1.5, 1.5
+SPREAD, UNSURE = 1.0, 1.0
 """Factor on standard deviations for what residuals do not show, such as errors that matches share, and the relative
 deviation of the variances themselves.
 """

@@ -38,6 +38,7 @@ from stadia.sfm.pose_deviations import (
     PARAMETERS,
     PoseCovariance,
     find_parts,
+    measure_camera_deviations,
     measure_covariances,
     select_observations,
 )
@@ -104,6 +105,16 @@ MAX_FOCAL_DEVIATION = 0.02
 
 LEVELS = ("center", "aspect", "lens")
 """Parameters of cameras, keys of FREE, that are tried next to the focal length."""
+
+MIN_GAIN_ALONE, MIN_SHARE_ALONE = 0.05, 0.8
+"""Least relative reduction of the cost of held-out matches by cameras alone, and its least share of the reduction by
+poses and cameras, if the given poses count as right.
+"""
+
+MAX_SHIFT_ALONE = 0.1
+"""Largest change of a principal point by cameras alone, over the longer side of the images: a larger one is rather a
+path beside the direction of motion.
+"""
 
 MAX_SKEWED = 0.005
 """Largest logarithm of the root of fy over fx with which pixels count as square."""
@@ -361,6 +372,8 @@ def _adjust(
     threads: int,
     free: Sequence[str] = (),
     steps: int = FEW_STEPS,
+    *,
+    refine_poses: bool = True,
 ) -> _Candidate:
     """Triangulate matches within `miss_px` of their points, and adjust poses, points and the `free` parameters.
 
@@ -379,11 +392,14 @@ def _adjust(
         refine_focal="focal" in free,
         refine_center="center" in free,
         refine_lens="lens" in free,
+        refine_poses=refine_poses,
         robust_px=robust_px,
         iterations=steps,
         threads=threads,
     )
-    T = keep_world(_read_poses(model, len(posed.images)), posed.T_camera_world, parts)
+    T = posed.T_camera_world
+    if refine_poses:
+        T = keep_world(_read_poses(model, len(posed.images)), T, parts)
     if not free:
         return _replace_poses(candidate, T)
     groups, virtual = _group_cameras(posed), candidate.view.camera
@@ -499,8 +515,7 @@ def change_cameras(
     K, distortion = posed.K.copy(), posed.distortion.astype(np.float64)
     K[:, (0, 1), (0, 1)] *= factors
     K[:, :2, 2] += shifts_px
-    # (r + k r^3)(1 + k1 (r + k r^3)^2 / r^2 + ...) has k1 + k at r^3, and k2 + 3 k k1 at r^5
-    distortion[:, 1] += 3 * bends * distortion[:, 0]
+    # (r + k r^3)(1 + k1 (r + k r^3)^2 / r^2 + ...) has k1 + k at r^3; repeated adjustments take away the rest
     distortion[:, 0] += bends
     return replace(posed, K=K, distortion=distortion)
 
@@ -619,13 +634,23 @@ def adjust_poses(
     of_given = best = _finish(near, matches, threads)
     cameras = _measure_cameras(given, longer, ("focal",))
     free, others = list[str](), list[_Candidate]()
-    if any(camera.is_claimed("focal", CLAIM) for camera in cameras):
+    names = ["focal", *(name for name in LEVELS if name != "lens" or posed.lenses is None)]
+    alone = _adjust_cameras(given, best, matches, names, threads)
+    if alone is not None:
+        best, changed, of_changed = alone
+        longer = best if "focal" in changed else _finish(best, matches, threads, ("focal",))
+        cameras = _measure_cameras(given, longer, ("focal",))
+        for name in changed:
+            cameras = [camera.take(name, other) for camera, other in zip(cameras, of_changed, strict=True)]
+        longer = best
+        names = [name for name in names if name not in changed]
+    elif any(camera.is_claimed("focal", CLAIM) for camera in cameras):
         if _is_confirmed(cameras, "focal", best, longer):
             best, free = longer, ["focal"]
         else:
             others.append(longer)
     next(steps, None)
-    open_names = [name for name in LEVELS if name != "lens" or posed.lenses is None]
+    open_names = [name for name in names if name != "focal"]
     while open_names:
         found = []
         for name in open_names:
@@ -704,6 +729,53 @@ def measure_gain(
     return compare_held_out([first.held[k] for k in at], [second.held[k] for k in at])
 
 
+def _adjust_cameras(
+    given: _Candidate, best: _Candidate, matches: ImageMatches, names: Sequence[str], threads: int
+) -> tuple[_Candidate, list[str], list[AdjustedCamera]] | None:
+    """Adjust the cameras of given poses that count as right, and then the poses.
+
+    A few parameters of a camera explain more cheaply than all poses what both explain as well.
+
+    best: adjusted poses with the given cameras.
+    names: parameters that are tried, keys of FREE.
+
+    Returns the adjusted cameras and poses, the changed parameters, and what is measured of the cameras; None if
+    cameras alone explain less than poses.
+    """
+    gain = compare_held_out(given.held, best.held)
+    if not gain.is_sure(MIN_GAIN_ALONE):
+        return None
+    changed, now, left = list[str](), given, list(names)
+    while left:
+        tried = []
+        for name in left:
+            candidate = now
+            for miss_px in (*MISSES_PX, MAX_ERROR_PX, MAX_ERROR_PX):
+                free = ("focal", name) if name == "aspect" else (name,)
+                candidate = _adjust(candidate, matches, miss_px, threads, free, refine_poses=False)
+            shifts_px = candidate.posed.K[:, :2, 2] - given.posed.K[:, :2, 2]
+            if (np.abs(shifts_px).max(1) > MAX_SHIFT_ALONE * given.posed.sizes.max(1)).any():
+                continue
+            candidate = _judge(candidate.posed, matches)
+            tried.append((compare_held_out(now.held, candidate.held), name, candidate))
+        best_one = max(tried, key=lambda one: one[0].gain, default=None)
+        if best_one is None or not best_one[0].is_sure(MIN_GAIN_ALONE):
+            break
+        _, name, candidate = best_one
+        now = candidate
+        changed.append(name)
+        left.remove(name)
+    if not changed or compare_held_out(given.held, now.held).gain < MIN_SHARE_ALONE * gain.gain:
+        return None
+    after = _finish(now, matches, threads)
+    if compare_held_out(after.held, best.held).is_sure():
+        return None
+    changed = [*changed, "focal"] if "aspect" in changed and "focal" not in changed else changed
+    groups = _group_cameras(given.posed)
+    deviations = measure_camera_deviations(triangulate_view(now.view, MAX_ERROR_PX), groups, changed)
+    return after, changed, _describe_cameras(given, now, deviations)
+
+
 def _measure_cameras(
     given: _Candidate, adjusted: _Candidate, free: Sequence[str], count: int = 0
 ) -> list[AdjustedCamera]:
@@ -715,6 +787,12 @@ def _measure_cameras(
     for part in measure_covariances(sparse, groups, free):
         found = np.sqrt(np.diagonal(part.of_cameras, axis1=1, axis2=2))
         deviations[part.cameras] = np.fmin(deviations[part.cameras], found)
+    return _describe_cameras(given, adjusted, deviations)
+
+
+def _describe_cameras(given: _Candidate, adjusted: _Candidate, deviations: Array) -> list[AdjustedCamera]:
+    """Return how adjusted cameras differ from given ones, with the deviations (C, PARAMETERS) of their parameters."""
+    groups, deviations = _group_cameras(given.posed), deviations.copy()
     if given.posed.lenses is not None:
         # a pinhole is fitted to undistorted pixels, whose focal length is not that of another lens
         own = np.array([lens is not None for lens in given.posed.lenses])

@@ -150,17 +150,19 @@ def adjust(
     refine_focal: bool,
     refine_lens: bool,
     refine_center: bool = False,
+    refine_poses: bool = True,
     robust_px: float = _ROBUST_PX,
     iterations: int = 30,
     threads: int = 2,
     positions: Mapping[int, Array] | None = None,
     position_deviation: float = 1.0,
 ) -> Any:
-    """Run a bundle adjustment of all poses and points of a pycolmap.Reconstruction in place.
+    """Run a bundle adjustment of the poses and points of a pycolmap.Reconstruction in place.
 
     refine_focal: whether to adjust the focal length.
     refine_lens: whether to adjust the distortion.
     refine_center: whether to adjust the principal point.
+    refine_poses: whether to adjust the poses.
     robust_px: residual, pixels, beyond which the (Cauchy) cost grows slower than a square.
     iterations: most iterations.
     threads: number of threads.
@@ -173,7 +175,7 @@ def adjust(
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     options.refine_focal_length, options.refine_principal_point = refine_focal, refine_center
-    options.refine_extra_params = refine_lens
+    options.refine_extra_params, options.refine_rig_from_world = refine_lens, refine_poses
     options.ceres.loss_function_type, options.ceres.loss_function_scale = pycolmap.LossFunctionType.CAUCHY, robust_px
     options.ceres.solver_options.max_num_iterations = iterations
     options.ceres.solver_options.num_threads = threads
@@ -181,7 +183,8 @@ def adjust(
     for image_id in model.reg_image_ids():
         config.add_image(image_id)
     if positions is None:
-        config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+        if refine_poses:
+            config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
         adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
     else:
         known = [

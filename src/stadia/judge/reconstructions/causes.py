@@ -670,23 +670,35 @@ def _fit_bend(given: Array, right: Array, kept: NDArray[np.bool_]) -> Fitted:
 def _explain_noise(posed: PosedImages, measured: Measurements) -> Iterator[Explanation]:
     part, causes = measured.differences[0], list[Cause]()
     kept = part.is_kept
-    along = np.linspace(0, 1, len(kept))
     part = _compare_again(part, posed)
     R = part.T_adjusted[:, :3, :3]
-    left = np.einsum("nji,nj->ni", R, part.turns)
-    count = int(kept.sum())
-    rest = (left - _fit_line(left, along, kept))[kept] * np.sqrt(count / max(count - LINE, 1))
-    turn = measure_rms(rest, turn_covariance(select(part.of_turns, kept), R[kept]))
+    turns, of_turns = np.einsum("nji,nj->ni", R, part.turns), turn_covariance(part.of_turns, R)
+    turn = _measure_scatter(turns[kept], select(of_turns, kept), np.flatnonzero(kept))
     degrees = Measured(float(np.rad2deg(turn.value)), float(np.rad2deg(turn.deviation)))
     if degrees.is_above(MIN_NOISE_DEG, SURELY_NAMED):
         what = f"the rotations of single images are off by {degrees.value:.2g} degrees"
         causes.append(Cause("rotation-noise", what, "stadia refine", size=degrees, unit="degrees"))
-    move = measure_rms(part.moves[kept], select(part.of_moves, kept))
+    move = _measure_scatter(part.moves[kept], select(part.of_moves, kept), np.flatnonzero(kept))
     if move.is_above(MIN_NOISE_SHARE, SURELY_NAMED):
         what = f"the positions of single images are off by {move.value:.2g} of the extent"
         causes.append(Cause("position-noise", what, "stadia refine", size=move, unit="share"))
+    if turn.value * move.deviation < move.value * turn.deviation:
+        causes.reverse()  # the surer one comes first
     if causes:
         yield Explanation(tuple(causes), measured.take_poses, MIN_GAIN)
+
+
+def _measure_scatter(errors: Array, covariance: Array, along: NDArray[np.intp]) -> Measured:
+    """Return the root mean square of errors (N, 3) about their line along the path, whose places (N,) are given.
+
+    What changes evenly along the path, in errors and in the deviations of their covariance (3 N, 3 N), is no scatter.
+    """
+    basis = np.linalg.qr(np.column_stack((np.ones(len(along)), along)))[0]
+    rest = np.eye(len(along)) - basis @ basis.T
+    by_axis = np.kron(rest, np.eye(3))
+    measured = measure_rms(rest @ errors, by_axis @ covariance @ by_axis)
+    factor = float(np.sqrt(len(along) / max(len(along) - LINE, 1)))
+    return Measured(factor * measured.value, factor * measured.deviation)
 
 
 _EXPLAIN = (_explain_order, _explain_cameras, _explain_images, _explain_drift, _explain_positions, _explain_noise)
