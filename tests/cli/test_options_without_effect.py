@@ -13,7 +13,7 @@ import typer
 from stadia.cli.main import app
 
 ALWAYS = {
-    "audit": "--camera --certainty --compare --for --images --json --max-bad --max-images --out --workers",
+    "audit": "--camera --certainty --compare --engine --for --images --json --max-bad --max-images --out --workers",
     "predict": "--out --network --every --size --flip --smooth --scale-from --max-depth --motion --backend --precision "
     "--refine --strict",
     "live": "--network --size --backend --precision --path --record --page --seconds",
@@ -69,6 +69,7 @@ WITHOUT_EFFECT = {
         "--verbose": "base photo.png --out d.mcap --verbose",
         "--background": "base photo.png --out d --background x.png",
         "--workers": "base photo.png --out d --workers 2",
+        "--engine": "base photo.png --out d --engine dask",
     },
     "adapt": {"--minutes": "base photo.png --steps 1 --minutes 5"},
     "activations": {"--every": "run photo.png --out x.mp4 --over-steps --every 2"},

@@ -16,7 +16,7 @@ from stadia.audit.common_faults import CommonFault, find_common_faults
 from stadia.audit.items import AuditItem, list_items
 from stadia.audit.judge_item import ItemVerdict, JudgeOptions, make_judge
 from stadia.audit.show_audit import PAGE, RECORD, compare_audits, write_page
-from stadia.batches.engines import LOST, run_items
+from stadia.batches.engines import LOST, check_engine, run_items
 from stadia.batches.ledger import open_ledger
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.verdict import Verdict
@@ -33,6 +33,7 @@ class AuditRequest:
     out: folder of the audit.
     judge: how items are judged.
     workers: number of processes; 0 judges in this process.
+    engine: what runs the processes, see `stadia.batches.engines.run_items`.
     compare: folder of an earlier audit whose grades are compared; None without.
     """
 
@@ -40,6 +41,7 @@ class AuditRequest:
     out: Path
     judge: JudgeOptions = field(default_factory=JudgeOptions)
     workers: int = 1
+    engine: str = "local"
     compare: Path | None = None
 
 
@@ -82,6 +84,7 @@ def run_audit(request: AuditRequest, track: TrackProgress = no_progress) -> Audi
 
     Raises DataError for a wrong dataset, RunError if the folder belongs to another audit.
     """
+    check_engine(request.engine)
     items = list_items(request.dataset)
     if request.compare is not None:
         compare_audits(request.compare, ())  # a wrong folder is found before the items are judged
@@ -99,7 +102,7 @@ def run_audit(request: AuditRequest, track: TrackProgress = no_progress) -> Audi
         )
         done = {name for name, verdict in ledger.results.items() if verdict.state == "done"}
         pending = [item for item in items if item.name not in done]
-        for verdict in track(_judge_items(pending, judge, request.workers), len(pending), "judging items"):
+        for verdict in track(_judge_items(pending, judge, request), len(pending), "judging items"):
             ledger.add(verdict)
         names = {item.name: dict(item.groups) for item in items}
         verdicts = [
@@ -113,8 +116,8 @@ def run_audit(request: AuditRequest, track: TrackProgress = no_progress) -> Audi
     return Audit(verdicts, common, changes, len(items) - len(pending), files)
 
 
-def _judge_items(items: Iterable[AuditItem], options: JudgeOptions, workers: int) -> Iterator[ItemVerdict]:
-    for item, verdict in run_items(items, partial(make_judge, options), workers):
+def _judge_items(items: Iterable[AuditItem], options: JudgeOptions, request: AuditRequest) -> Iterator[ItemVerdict]:
+    for item, verdict in run_items(items, partial(make_judge, options), request.workers, request.engine):
         yield verdict if verdict is not None else ItemVerdict(item=item.name, state="failed", reason=LOST)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.options import JsonOption, argument, number, option
+from stadia.cli.options import EngineOption, JsonOption, argument, number, option
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import STOPPED
 from stadia.core.errors import ConfigError
@@ -37,6 +37,7 @@ def audit(
     max_images: Annotated[int, typer.Option(min=4, help="Most images of an item.")] = 64,
     camera: Annotated[str | None, option("Camera of all results without one: a file, or fx=700,fy=700,...")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Number of processes; one for each processor.")] = None,
+    engine: EngineOption = "local",
     compare: Annotated[Path | None, option("Folder of an earlier audit: list items whose grade changed.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,6 +68,7 @@ def audit(
         out=expand_home(out),
         judge=judge,
         workers=count,
+        engine=engine,
         compare=None if compare is None else expand_home(compare),
     )
     with show_progress() as bars:

@@ -123,6 +123,11 @@ TrainingSettings = Annotated[list[str] | None, argument("Dotted keys: optimizer.
 EveryOption = Annotated[int, typer.Option(min=1, help="Use each n-th frame.")]
 
 
+EngineOption = Annotated[
+    str, option("What runs the processes of many items: local, ray, dask, ray:ADDRESS or dask:ADDRESS.")
+]
+
+
 StrictOption = Annotated[bool, flag("--strict", "Exit with 1 if the verdict is unusable.")]
 
 

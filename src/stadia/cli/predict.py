@@ -10,6 +10,7 @@ import typer
 
 from stadia.cli.options import (
     RUNS,
+    EngineOption,
     InputSettings,
     OptionalInput,
     StrictOption,
@@ -71,6 +72,7 @@ def predict(
     workers: Annotated[
         int | None, typer.Option(min=0, max=4096, help="Processes for many videos.", show_default=False)
     ] = None,
+    engine: EngineOption = "local",
     **options: Any,
 ) -> None:
     """Predict depth and camera motion of photos and videos.
@@ -94,8 +96,9 @@ def predict(
     if _is_batch(source, out, workers):
         found = "no effect on many videos, whose lines are in ledger.jsonl"
         refuse_options(context, ["verbose"], found=found, expected="one photo or video")
-        _predict_batch(checkpoint, source, out, chosen, settings, workers=workers, strict=strict)
+        _predict_batch(checkpoint, source, out, chosen, settings, workers=workers, engine=engine, strict=strict)
         return
+    refuse_options(context, ["engine"], found="no effect on one photo or video", expected="many videos")
     if out.suffix.lower() in BAG_SUFFIXES:
         idle, found = ("video", "color", "cloud", "glb", "rerun", "verbose"), "no effect on a bag, which has messages"
         refuse_options(context, idle, found=found, expected="--out FOLDER")
@@ -205,6 +208,7 @@ def _predict_batch(
     settings: list[str],
     *,
     workers: int | None,
+    engine: str,
     strict: bool,
 ) -> None:
     from stadia.predict.batch import BatchRequest, predict_batch
@@ -219,6 +223,7 @@ def _predict_batch(
         settings=tuple(settings),
         workers=count,
         threads=count_cores_per_process(count) if count else None,
+        engine=engine,
     )
     with show_progress() as bars:
         done = predict_batch(batch, bars.track, lambda line: echo(line, err=True))

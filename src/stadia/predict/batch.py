@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stadia.batches.engines import LOST, run_items
+from stadia.batches.engines import LOST, check_engine, run_items
 from stadia.batches.ledger import open_ledger
 from stadia.core.config import StrictModel
 from stadia.core.errors import StadiaError, mask_secrets, mask_values, summarize_exception
@@ -55,6 +55,7 @@ class BatchRequest:
     settings: `network.KEY=VALUE` of a network without a run.
     workers: number of processes; 0 predicts in this process.
     threads: number of PyTorch threads in each process; None keeps the default.
+    engine: what runs the processes, see `stadia.batches.engines.run_items`.
     """
 
     network: str
@@ -64,6 +65,7 @@ class BatchRequest:
     settings: tuple[str, ...] = ()
     workers: int = 1
     threads: int | None = None
+    engine: str = "local"
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def predict_batch(request: BatchRequest, track: TrackProgress, on_failure: Calla
 
     Raises DataError for a wrong list, RunError if the output folder belongs to another batch.
     """
+    check_engine(request.engine)
     entries = read_entries(expand_home(request.source))
     out = restore_url(request.out) if is_url(request.out) else str(make_absolute(request.out))
     request = replace(request, out=out)
@@ -253,7 +256,7 @@ def predict_videos(request: BatchRequest, items: Sequence[VideoItem]) -> Iterato
     """Predict videos in `request.workers` processes, or in this process if that is 0, and yield the results in any
     order.
     """
-    for item, result in run_items(items, partial(make_predictor, request), request.workers):
+    for item, result in run_items(items, partial(make_predictor, request), request.workers, request.engine):
         yield result if result is not None else VideoResult(video=item.name, state="failed", error=LOST)
 
 
