@@ -119,6 +119,7 @@ class SourceOptions(StrictModel):
     """Options of `open_recordings` besides the path.
 
     recordings: names of the recordings to open, in full or only their end ("06"). Empty opens all.
+    exclude: a text file of names of recordings that are left out, one a line, such as exclude.txt of `stadia audit`.
     frames: [start, stop) of each recording.
     split: a split that the dataset itself defines (stadia layout, 7-Scenes: "train", "val", "test").
     color: pair of cameras of KITTI odometry; "auto" uses color if it exists.
@@ -142,6 +143,7 @@ class SourceOptions(StrictModel):
     """
 
     recordings: tuple[str, ...] = ()
+    exclude: str | None = None
     frames: tuple[int, int] | None = None
     split: str | None = None
     color: Literal["auto", "gray", "color"] = "auto"
@@ -394,7 +396,7 @@ SHARED_KEYS = ("height", "width", "crop", "offsets", "target_sides", "ground_tru
 
 VALIDATION_KEYS = (
     *("path", "format", "recordings", "frames", "split", "split_by", "color", "ground_truth", "ground_truth_path"),
-    "ignore",
+    *("exclude", "ignore"),
     *("poses", "size", "stride", "standing", "height", "width", "crop", "offsets", "stereo", "target_sides"),
     *("sparse_depth", "extra_datasets"),
 )

@@ -1,6 +1,7 @@
 """Open any dataset: `open_recordings(path)`."""
 
 import contextlib
+import logging
 import os
 import shlex
 from collections.abc import Sequence
@@ -23,8 +24,10 @@ from stadia.data.video.static_parts import find_static_content
 from stadia.data.video.video_camera import find_static_mask, read_image_size, read_user_camera
 from stadia.data.video.video_map import read_map_geometry
 from stadia.io.image_files import IMAGE_SUFFIXES
-from stadia.io.input_files import check_no_archive, check_path_exists, expand_home, is_url, read_json
+from stadia.io.input_files import check_no_archive, check_path_exists, expand_home, is_url, read_json, read_lines
 from stadia.io.number_rows import read_kitti_poses
+
+log = logging.getLogger(__name__)
 
 VIDEO = "video"  # the format of any video and any folder of images
 OWN_FORMATS = (VIDEO, "videos")  # formats whose files other datasets may hold too
@@ -81,7 +84,7 @@ class DatasetFormat:
         found = self.find_recordings(path) if path.is_dir() else {}
         if not found:
             raise DataError(path, found="no recording", expected=self.layout, fix="pass the folder that holds it")
-        names = select_names(list(found), options.recordings, path)
+        names = select_recordings(list(found), options, path)
         return [self.open_recording(name, found[name], options, progress) for name in names]
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
@@ -134,7 +137,7 @@ def _open(
             named = f"splits {', '.join(filter(splits.get, splits))}" if splits else "a dataset without named splits"
             fix = "change data.split" if splits else "remove data.split to use every recording"
             raise DataError(path, found=named, expected=f"a split '{chosen.split}'", fix=fix)
-        names = tuple(select_names(splits[chosen.split], chosen.recordings, path))
+        names = tuple(select_recordings(splits[chosen.split], chosen, path))
         chosen = chosen.model_copy(update={"recordings": names})
     in_parts = sample and chosen.frames is None
     recordings = reader.sample(path, chosen) if in_parts else reader.open(path, chosen, progress)
@@ -385,6 +388,30 @@ def select_names(available: Sequence[str], selected: Sequence[str], where: Path)
             raise DataError(where, found=f"no recording '{wanted}'", expected=expected, fix=fix)
         chosen += found
     return list(dict.fromkeys(chosen))
+
+
+def select_recordings(available: Sequence[str], options: SourceOptions, where: Path) -> list[str]:
+    """Return the available names that `data.recordings` selects and `data.exclude` does not leave out.
+
+    available: names of all recordings.
+    options: the options.
+    where: path of the dataset, for messages.
+
+    Raises DataError for a selected name that is not available, or if no name is left.
+    """
+    chosen = select_names(available, options.recordings, where)
+    if options.exclude is None:
+        return chosen
+    file = expand_home(options.exclude)
+    lines = (line.strip() for line in read_lines(file, expected="names of recordings, one a line"))
+    excluded = {line for line in lines if line and not line.startswith("#")}
+    kept = [name for name in chosen if name not in excluded]
+    if unknown := excluded - set(available):
+        log.warning("%s: %d names are not in %s, such as %s", file, len(unknown), where, min(unknown))
+    if not kept:
+        found = f"all {len(chosen)} recordings left out by {options.exclude}"
+        raise DataError(where, found=found, expected="at least one", fix="remove data.exclude, or choose other data")
+    return kept
 
 
 # -- lists of frames to score, in the format of KITTI's Eigen split

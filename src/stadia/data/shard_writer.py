@@ -262,7 +262,7 @@ def _count_left_out(recordings: Iterable[Recording], counts: dict[str, int]) -> 
 def _open_one_by_one(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Iterator[Recording]:
     folder = find_cache_folder(options.cache.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for entry in select_entries(read_entries(path), options.recordings, path):
+    for entry in select_entries(read_entries(path), options, path):
         with tempfile.TemporaryDirectory(prefix="stadia-shard-", dir=folder) as scratch:
             cache = options.cache.model_copy(update={"folder": scratch})
             try:

@@ -17,7 +17,7 @@ from stadia.core.types import LEFT, Recording
 from stadia.data import shard_index
 from stadia.data.config import CacheConfig, SourceOptions
 from stadia.data.frame_store import ReportProgress, lock_beside
-from stadia.data.open_dataset import DatasetFormat, select_names
+from stadia.data.open_dataset import DatasetFormat, select_recordings
 from stadia.data.recordings import CalibratedRecording
 from stadia.geometry.cameras import Intrinsics, check_K
 from stadia.io.atomic_files import open_atomic
@@ -179,7 +179,7 @@ class ShardedDataset(DatasetFormat):
         store = RemoteStore(path)
         index = shard_index.read_index(store)
         reader = ShardReader(store, index, options.cache)
-        chosen = set(select_names([entry.name for entry in index.recordings], options.recordings, path))
+        chosen = set(select_recordings([entry.name for entry in index.recordings], options, path))
         recordings = list[Recording]()
         for entry in index.recordings:
             if entry.name in chosen:

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from stadia.batches.engines import LOST, check_engine, run_items
 from stadia.batches.ledger import open_ledger
-from stadia.core.config import StrictModel
+from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import StadiaError, mask_secrets, mask_values, summarize_exception
 from stadia.core.progress import TrackProgress
 from stadia.core.verdict import Verdict
-from stadia.data.video.video_list import VideoEntry, read_entries
+from stadia.data.config import SourceOptions
+from stadia.data.video.video_list import VideoEntry, read_entries, select_entries
 from stadia.evaluation.predictions_folder import RECORD, PredictionsRecord, parse_record, read_record
 from stadia.io.input_files import expand_home, is_url, make_absolute, open_input, parse_json, restore_url, safe_join
 from stadia.io.remote_store import RemoteStore
@@ -127,7 +128,8 @@ def predict_batch(request: BatchRequest, track: TrackProgress, on_failure: Calla
     Raises DataError for a wrong list, RunError if the output folder belongs to another batch.
     """
     check_engine(request.engine)
-    entries = read_entries(expand_home(request.source))
+    source = expand_home(request.source)
+    entries = select_entries(read_entries(source), resolve_config(SourceOptions, dict(request.options.data)), source)
     out = restore_url(request.out) if is_url(request.out) else str(make_absolute(request.out))
     request = replace(request, out=out)
     with contextlib.ExitStack() as held:

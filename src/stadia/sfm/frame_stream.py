@@ -543,7 +543,7 @@ def _open_clips(
         _refuse_idle_options(chosen)
         entries = [VideoEntry(name="", path=source)]
         if format != VIDEO:
-            entries = select_entries(read_entries(source), chosen.recordings, source)
+            entries = select_entries(read_entries(source), chosen, source)
         return [OwnClip.open(entry.path, entry.camera or camera, entry.name) for entry in entries]
     every = {"stride": 1} if "stride" in DATASETS.load(format).options else {}
     opened = open_recordings(source, format, **{**every, **options, "camera": camera, "frames": None})

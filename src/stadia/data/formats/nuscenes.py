@@ -20,7 +20,7 @@ from stadia.data.config import SourceOptions
 from stadia.data.formats.kitti import read_scan
 from stadia.data.formats.lidar_frames import LidarFrame, make_lidar_recording, make_rigid
 from stadia.data.frame_store import ReportProgress
-from stadia.data.open_dataset import DatasetFormat, select_names
+from stadia.data.open_dataset import DatasetFormat, select_recordings
 from stadia.io.input_files import safe_join, stream_json_rows
 from stadia.io.typed_json import FileEntry, validate_content
 
@@ -112,7 +112,7 @@ class NuScenes(DatasetFormat):
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
         tables = _choose_tables(path)
         scenes = {scene.name: scene for scene in _read_table(tables, "scene", _Scene)}
-        names = select_names(list(scenes), options.recordings, path)
+        names = select_recordings(list(scenes), options, path)
         index = _SceneIndex.read(tables, [scenes[name] for name in names])
         return [index.open_scene(scene) for scene in index.scenes]
 

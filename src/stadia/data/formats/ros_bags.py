@@ -20,7 +20,7 @@ from stadia.core.types import Recording
 from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress
 from stadia.data.lens_distortion import DISTORTION_MODELS, DistortedCamera
-from stadia.data.open_dataset import DatasetFormat, select_names
+from stadia.data.open_dataset import DatasetFormat, select_recordings
 from stadia.data.video.video_camera import UserCamera, read_user_camera
 from stadia.data.video.video_files import FrameSource, open_frames
 from stadia.geometry.cameras import Intrinsics, check_K
@@ -90,7 +90,7 @@ class RosBag(DatasetFormat):
         return [topic.sample(options) for topic in self._find_topics(path, options)]
 
     def _find_topics(self, path: Path, options: SourceOptions) -> "list[BagTopic]":
-        names = select_names(list(self.find_recordings(path)), options.recordings, path)
+        names = select_recordings(list(self.find_recordings(path)), options, path)
         return [BagTopic(f"rosbag/{path.stem}/{name}", path, name) for name in names]
 
 

@@ -17,7 +17,7 @@ from stadia.core.types import LEFT, Recording
 from stadia.data.config import Matrix, SourceOptions
 from stadia.data.frame_store import ReportProgress
 from stadia.data.mask_files import MaskFiles
-from stadia.data.open_dataset import DatasetFormat, select_names
+from stadia.data.open_dataset import DatasetFormat, select_recordings
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.cameras import Intrinsics, check_K
 from stadia.io.array_files import StackedArray, open_npy, read_npy
@@ -70,7 +70,7 @@ class StadiaFolder(DatasetFormat):
             return [_open_recording(path, path.resolve().name)]
         splits = self.splits(path)
         listed = [name for names in splits.values() for name in names] if splits else list(self.find_recordings(path))
-        names = select_names(list(dict.fromkeys(listed)), options.recordings, path)
+        names = select_recordings(list(dict.fromkeys(listed)), options, path)
         return [_open_recording(safe_join(path, name), f"{path.resolve().name}/{name}") for name in names]
 
     def splits(self, path: Path) -> dict[str, list[str]]:

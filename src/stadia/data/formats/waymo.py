@@ -19,7 +19,7 @@ from stadia.core.types import Recording
 from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress
 from stadia.data.lens_distortion import DistortedCamera
-from stadia.data.open_dataset import DatasetFormat, select_names
+from stadia.data.open_dataset import DatasetFormat, select_recordings
 from stadia.data.recordings import CalibratedRecording
 from stadia.data.video.video_camera import UserCamera
 from stadia.data.video.video_files import FrameSource, open_frames
@@ -86,7 +86,7 @@ class Waymo(DatasetFormat):
 
     def _find_segments(self, path: Path, options: SourceOptions) -> "Iterator[WaymoSegment]":
         found = self.find_recordings(path)
-        for name in select_names(list(found), options.recordings, path):
+        for name in select_recordings(list(found), options, path):
             yield WaymoSegment(f"waymo/{name}", found[name])
 
 

@@ -19,7 +19,7 @@ from stadia.data.config import CameraConfig, SourceOptions
 from stadia.data.formats.stadia_folder import StadiaFolder
 from stadia.data.frame_store import ReportProgress
 from stadia.data.mask_files import MaskFiles
-from stadia.data.open_dataset import DatasetFormat, select_names
+from stadia.data.open_dataset import DatasetFormat, select_recordings
 from stadia.data.recordings import CalibratedRecording
 from stadia.data.video.video_camera import NO_CAMERA
 from stadia.data.video.video_files import OwnVideo, sample_segment
@@ -109,7 +109,7 @@ class VideoList(DatasetFormat):
         return recording
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
-        entries = select_entries(self.list_entries(path), options.recordings, path)
+        entries = select_entries(self.list_entries(path), options, path)
 
         def open_one(entry: VideoEntry) -> Recording:
             return self.complete(open_entry(entry, options, progress), entry)
@@ -117,7 +117,7 @@ class VideoList(DatasetFormat):
         return list(open_all(path, entries, open_one, damaged=options.damaged).values())
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
-        entries = select_entries(self.list_entries(path), options.recordings, path)
+        entries = select_entries(self.list_entries(path), options, path)
         sampled = np.unique(np.linspace(0, len(entries) - 1, min(MAX_SAMPLED, len(entries))).astype(int))
         if len(sampled) < len(entries):
             log.warning("%s: checking %d of %d videos, spread over the list", path, len(sampled), len(entries))
@@ -173,16 +173,16 @@ def read_entries(path: Path) -> list[VideoEntry]:
     return entries
 
 
-def select_entries(entries: Sequence[VideoEntry], names: Sequence[str], path: Path) -> list[VideoEntry]:
-    """Return the entries of the videos with the selected names, in the order of the list.
+def select_entries(entries: Sequence[VideoEntry], options: SourceOptions, path: Path) -> list[VideoEntry]:
+    """Return the entries of the selected videos, in the order of the list.
 
     entries: all entries of the list.
-    names: selected names, in full or only their end; without names all entries are returned.
+    options: the options; see `select_recordings`.
     path: the list, for messages.
 
     Raises DataError for an unknown name.
     """
-    chosen = set(select_names([entry.name for entry in entries], names, path))
+    chosen = set(select_recordings([entry.name for entry in entries], options, path))
     return [entry for entry in entries if entry.name in chosen]
 
 
@@ -300,7 +300,7 @@ def _parse_camera(path: Path, row: int, text: str) -> CameraConfig | None:
 
 
 def _own_options(entry: VideoEntry, options: SourceOptions) -> SourceOptions:
-    own = {"recordings": (), "poses": None, "frames": None, "split": None}
+    own = {"recordings": (), "exclude": None, "poses": None, "frames": None, "split": None}
     return options.model_copy(update={**own, "camera": entry.camera or options.camera})
 
 
