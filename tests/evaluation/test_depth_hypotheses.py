@@ -47,6 +47,7 @@ def test_right_predictions_of_any_quality_and_scale_are_not_explained(noise: flo
         (lambda z: -np.log(z), "a logarithm of inverse depth"),
         (np.negative, "negative"),
         (lambda z: 3 / z, "inverse depth"),
+        (lambda z: -50 / z, "negative inverse depth or disparity"),
         (lambda z: (255 * (1 / z - 0.1)).round(), "inverse depth up to scale and shift"),
     ],
 )

@@ -84,6 +84,23 @@ def test_a_constant_offset_of_the_clocks_is_measured(has_times: bool) -> None:
     assert find_time_offset(reference, reference, 10.0) is None
 
 
+def test_a_small_offset_of_the_clocks_is_measured() -> None:
+    """Recordings of a motion capture start a few frames of the camera early; ATE is then below 1 % of the path."""
+    T, times = drive(600), np.arange(600) / 60
+    late = Trajectory(T[::3], times[::3] + 0.1)
+    notes = score_trajectory(late, Trajectory(T, times)).notes
+    assert any("0.1 s late against the reference" in note for note in notes)
+
+
+def test_a_file_of_positions_only_is_named() -> None:
+    positions = np.tile(np.eye(4), (120, 1, 1))
+    positions[:, :3, 3] = drive()[:, :3, 3]
+    notes = score_trajectory(Trajectory(drive(), name="est"), Trajectory(positions, name="prism")).notes
+    assert any("all rotations of prism are equal" in note for note in notes)
+    straight = Trajectory(positions)
+    assert not any("rotations" in note and "equal" in note for note in score_trajectory(straight, straight).notes)
+
+
 def test_a_lever_arm_between_two_sensors_is_measured() -> None:
     T, lever = drive(), np.array([0.5, -0.2, 0.8])
     body = T.copy()

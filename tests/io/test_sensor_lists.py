@@ -10,6 +10,7 @@ from tests.refusals import refuses
 from stadia.core.errors import DataError
 from stadia.data.lens_distortion import DistortedCamera, make_undistortion
 from stadia.io.records.calibration import read_calibration
+from stadia.io.records.read import read_reconstruction
 
 K = [[1000.0, 0, 800], [0, 1000, 450], [0, 0, 1]]
 
@@ -56,3 +57,19 @@ def test_cameras_of_an_oak_have_the_numbers_of_their_sockets(tmp_path: Path) -> 
     (tmp_path / "a.json").write_text(json.dumps({"boardName": "a", "cameraData": cameras}))
     found = {camera.name: camera.K[0, 0] for camera in read_calibration(tmp_path / "a.json")}
     assert found == {"cameraData-2": 800, "cameraData-0": 1000, "cameraData-1": 790}
+
+
+def test_the_size_of_photonvision_is_that_of_its_camera(tmp_path: Path) -> None:
+    data = {"rows": 3, "cols": 3, "data": [1010.0, 0, 630, 0, 1011, 470, 0, 0, 1]}
+    values = {"resolution": {"width": 1280.0, "height": 960.0}, "cameraIntrinsics": data}
+    (tmp_path / "a.json").write_text(json.dumps(values))
+    assert read_calibration(tmp_path / "a.json")[0].size == (960, 1280)
+
+
+def test_a_path_of_nerfstudio_has_the_camera_of_its_field_of_view(tmp_path: Path) -> None:
+    entry = {"camera_to_world": np.eye(4).ravel().tolist(), "fov": 90.0, "aspect": 1.5}
+    values = {"render_height": 360, "render_width": 540, "camera_path": [entry] * 3}
+    (tmp_path / "camera_path.json").write_text(json.dumps(values))
+    read = read_reconstruction(tmp_path / "camera_path.json")
+    np.testing.assert_allclose(read.K[0], np.array([[180, 0, 269.5], [0, 180, 179.5], [0, 0, 1]]))
+    assert read.sizes[0].tolist() == [540, 360]

@@ -47,7 +47,13 @@ from stadia.judge.reconstructions.result_convention import (
 )
 from stadia.judge.reconstructions.worst_pairs import show_worst_pairs
 from stadia.sfm.image_matches import ImageMatches, list_following, match_images
-from stadia.sfm.match_triangulation import pose_images, scale_intrinsics, triangulate_view, view_matches
+from stadia.sfm.match_triangulation import (
+    find_image_times,
+    pose_images,
+    scale_intrinsics,
+    triangulate_view,
+    view_matches,
+)
 from stadia.sfm.pair_matching import FramePair
 
 pytestmark = pytest.mark.slow
@@ -241,6 +247,16 @@ def test_the_other_order_of_names_is_named(*, is_text_order: bool, order: str) -
     assert found.convention == Convention(order=order)
     cured = apply_convention(wrong, numbered, found.convention)
     np.testing.assert_allclose(cured.T_camera_world[np.argsort([int(n[:-4]) for n in cured.names])], T_TRUE)
+
+
+@pytest.mark.parametrize("head", ["", "40753679_", "left_"])
+def test_times_behind_a_common_name_are_times(head: str) -> None:
+    """ARKitScenes names a frame VIDEO_TIME; numbers with _ in them are no numbers of a file."""
+    names = tuple(f"{head}{6000 + 0.1 * row:.3f}.png" for row in range(COUNT))
+    times_s = find_image_times(replace(MATCHES, names=names))
+    assert times_s is not None
+    np.testing.assert_allclose(times_s, 6000 + 0.1 * np.arange(COUNT))
+    assert find_image_times(replace(MATCHES, names=tuple(f"{row}_{row}.5.png" for row in range(COUNT)))) is None
 
 
 def test_an_offset_of_clocks_is_named() -> None:

@@ -106,6 +106,7 @@ MEANINGS = (
     ("a logarithm of inverse depth", "store numpy.exp(-value)", lambda values: np.exp(-np.clip(values, -50, 50))),
     ("log(1 + depth)", "store numpy.expm1(value)", lambda values: np.expm1(np.clip(values, -50, 50))),
     ("negative", "store -value", np.negative),
+    ("negative inverse depth or disparity", "store 1 / -value", lambda values: _invert(-values)),
     ("the square of depth", "store numpy.sqrt(value)", lambda values: np.sqrt(np.where(values > 0, values, np.nan))),
 )
 """What maps may hold, how to store depth, and the function that rereads them."""

@@ -42,7 +42,8 @@ MIN_TURN_DEG = 10.0  # angle of a constant rotation between the cameras from whi
 SNAP = 0.06  # largest difference of an entry from a rotation by right angles
 MAX_PAIRS = 400
 MAX_ATE_SHARE = 0.5  # ATE with a hypothesis over the ATE as given
-MIN_ATE_OF_PATH = 0.01  # ATE over the path length below which clocks and lever arms are not searched
+MIN_ATE_OF_PATH = 0.003  # ATE over the path length below which clocks and lever arms are not searched
+MAX_FIXED_DEG = 0.01  # largest rotation of a file whose rotations are all the same
 MAX_OFFSET_S = 30.0
 MAX_SAMPLES = 2000  # speeds whose correlation gives the offset of two clocks
 MIN_CORRELATION = 0.7
@@ -77,9 +78,23 @@ def note_hypotheses(estimated: Trajectory, reference: Trajectory, alignment: Pat
     """
     notes = []
     P, Q = estimated.T_world_camera, reference.T_world_camera
+    if note := note_fixed_rotations(estimated, reference):
+        return [note]
     if len(P) >= 3 and (note := explain_motion(estimated, reference)):
         notes.append(note)
     return notes + list(_explain_alignment(P, Q, alignment))
+
+
+def note_fixed_rotations(estimated: Trajectory, reference: Trajectory) -> str | None:
+    """Return a sentence if a file has positions only: all its rotations are equal, and the other one turns."""
+    turns = [_angles_deg(path.T_world_camera[0, :3, :3].T @ path.T_world_camera[:, :3, :3]).max(initial=0)
+             for path in (estimated, reference)]  # fmt: skip
+    if min(turns) > MAX_FIXED_DEG or max(turns) < MIN_TURN_DEG:
+        return None
+    fixed, turned = (estimated, reference) if turns[0] < turns[1] else (reference, estimated)
+    turned_by = f"those of {turned.name} turn by {max(turns):.0f} degrees"
+    what = "it has positions only, and scores of rotations and of motions between poses mean nothing"
+    return f"all rotations of {fixed.name} are equal, and {turned_by}: {what}"
 
 
 def explain_motion(estimated: Trajectory, reference: Trajectory) -> str | None:

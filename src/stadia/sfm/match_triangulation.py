@@ -108,6 +108,11 @@ def find_image_times(matches: ImageMatches) -> Array | None:
         return matches.times_s
     try:
         stems = [Path(name).stem for name in matches.names]
+        heads = {stem.rpartition("_")[0] for stem in stems}
+        if len(heads) == 1:  # ARKitScenes names a frame VIDEO_TIME; a number of Python may have _ in it
+            stems = [stem.rpartition("_")[2] for stem in stems]
+        if any("_" in stem for stem in stems):
+            return None
         times_s, unit = convert_times(stems)  # nanoseconds, as EuRoC names them
     except ValueError:
         return None

@@ -89,7 +89,10 @@ class CalibratedCamera:
         return name, self.distortion + (0.0,) * (count - len(self.distortion))
 
 
-_SIDES = ("width", "height"), ("w", "h"), ("size.width", "size.height"), ("resw", "resh")
+_SIDES = (
+    *(("width", "height"), ("w", "h"), ("size.width", "size.height"), ("resw", "resh")),
+    ("resolution.width", "resolution.height"),  # PhotonVision
+)
 _FOCALS = tuple(
     (*(f"{word}{axis}" for word in ("f", "fl", "focal", "focallength")), f"{axis}focallength", f"f{other}",
      *(f"{word}.{index}" for word in ("focallength", "fc")), "focallength")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
+from stadia.geometry.cameras import make_K
 from stadia.geometry.conventions import OPENGL, Direction, write_poses
 from stadia.geometry.lens import Lens
 from stadia.io.atomic_files import atomic_folder, write_json
@@ -90,9 +91,32 @@ def read_json_poses(path: Path, content: Any) -> Reconstruction:
         images = {str(view.get("poseId")): str(view.get("path", "")) for view in views}
         names = [images.get(name, name) for name in names]
     is_named = bool(keys.name) or not all(name.isdecimal() for name, _ in entries)
-    return make_reconstruction(
+    read = make_reconstruction(
         path, T, note, names=names if is_named else None, times_s=times_s, format="transforms", pose_format=keys
     )
+    if isinstance(content, dict) and "camera_path" in content:
+        return _add_path_cameras(path, read, content)
+    return read
+
+
+def _add_path_cameras(path: Path, read: Reconstruction, content: dict[str, Any]) -> Reconstruction:
+    """Return poses of nerfstudio's camera_path.json with K by the vertical field of view `fov` of each, degrees."""
+    sides = [content.get(key) for key in ("render_width", "render_height")]
+    listed = content["camera_path"]
+    angles = [entry.get("fov") for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    if len(angles) != len(read) or not all(isinstance(side, int) and 0 < side < MAX_SIDE for side in sides):
+        return read
+    if not all(isinstance(angle, int | float) and 0 < angle < 180 for angle in angles):
+        return read
+    width, height = (int(side) for side in sides if side is not None)
+    focal_px = height / 2 / np.tan(np.radians(np.array(angles, np.float64)) / 2)
+    K = np.stack([make_K(path, focal, focal, (width - 1) / 2, (height - 1) / 2) for focal in focal_px.tolist()])
+    note = f"K is that of the field of view 'fov' in images of {width}x{height}"
+    return replace(read, K=K, sizes=np.tile([width, height], (len(K), 1)), notes=(*read.notes, note))
+
+
+MAX_SIDE = 1 << 16
+"""Least side of an image, pixels, that no image has."""
 
 
 def _describe_keys(path: Path, keys: Format) -> str:

@@ -228,6 +228,8 @@ def _read_trajectory(path: Path) -> Reconstruction:
         path, found.T_world_camera, "", names=names, times_s=found.times_s, pose_format=listed.pose_format
     )
     read = replace(read, notes=found.notes, times_ns=found.times_ns)
+    if file.suffix.lower() == ".json" and len(listed) == len(read) and np.isfinite(listed.K).all():
+        read = replace(read, K=listed.K, sizes=listed.sizes)
     if path.is_dir() and colmap.find_model(model := path / "colmap") is not None:
         cameras = colmap.read_colmap(model)
         if (cameras.K[0] != cameras.K).any():  # of photos

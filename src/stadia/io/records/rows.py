@@ -461,6 +461,11 @@ def _find_format(
         fix = f"check {option} and the file" if requested else "check that the file is a trajectory"
         if count in (4, 7, 9, 10):
             fix = "write t x y z qx qy qz qw, or a header that names the columns so"
+        elif count == 6:  # depth_from_video_in_the_wild, and other networks that predict motion
+            fix = (
+                "if they are a translation and three angles, convert each row to a 3x4 matrix, with the order of angles"
+                " of your program; if they are motions from frame to frame, multiply them, T[k] = T[k - 1] @ motion[k]"
+            )
         raise DataError(table.line(0), found=f"{count} columns", expected=expected, fix=fix)
     if count == 8 and requested in (TrajectoryFormat.TUM, TrajectoryFormat.EUROC) and not table.ends_in_comma:
         return requested
