@@ -68,6 +68,11 @@ LATE = "import numpy as np; a = np.loadtxt('tum.txt'); a[:, 0] += 0.05; np.savet
 WRONG_CENTER = "import pathlib; pathlib.Path('K.txt').write_text('100 0 900\\n0 100 40\\n0 0 1\\n')"
 COPY_VIDEO = "import os, shutil; os.mkdir('videos'); shutil.copy('drive.mp4', 'videos/a.mp4')"
 FOUR_POSES = "import numpy as np; np.savetxt('kitti.txt', np.loadtxt('kitti.txt')[:4])"
+WRITE_JSON = "import json, pathlib; pathlib.Path('K.json').write_text(json.dumps({}))"
+WRITE_PAIR = (
+    "import pathlib; pathlib.Path('P.txt').write_text("
+    "'P0: 120 0 77 0 0 120 41 0 0 0 1 0\\nP1: 120 0 77 {} 0 120 41 0 0 0 1 0\\n')"
+)
 
 TRIED = {
     "see stadia evaluate --help": Tried("evaluate", "evaluate --help"),
@@ -205,6 +210,47 @@ TRIED = {
     ),
     "for poses: stadia check {} --images FOLDER; else check the path (`stadia list datasets`)": Tried(
         "check kitti.txt", "check kitti.txt --images images --camera calib.json", prepare=FOUR_POSES
+    ),
+    "choose frames that the video has, such as data.frames=[0,{}]": Tried(
+        "predict base drive.mp4 --out o data.frames=[90,99]", "predict base drive.mp4 --out o data.frames=[0,12]"
+    ),
+    "pass --focal-mm {}": Tried(
+        "camera images --calibration K.json",
+        "camera images --focal-mm 39.375",
+        prepare=WRITE_JSON.format({"camera": {"focal_length": 35.0, "sensor_width": 32.0}}),
+    ),
+    "rename it to K, or convert another program's file: stadia camera INPUT --calibration FILE": Tried(
+        "check images --only intrinsics data.camera.K_file=K.json",
+        "camera images --calibration K.json",
+        prepare=WRITE_JSON.format({"A": [[120, 0, 77], [0, 120, 41], [0, 0, 1]]}),
+    ),
+    "for example --cameras P2,P3": Tried(
+        "stereo images images P.txt --out s --cameras P0",
+        "stereo images images P.txt --out s --cameras P0,P1",
+        prepare=WRITE_PAIR.format(-60),
+    ),
+    "change --cameras": Tried(
+        "stereo images images P.txt --out s --cameras P2,P3",
+        "stereo images images P.txt --out s --cameras P0,P1",
+        prepare=WRITE_PAIR.format(-60),
+    ),
+    "swap LEFT and RIGHT; if the images are in order, Tx has a wrong sign: pass --baseline {}": Tried(
+        "stereo images images P.txt --out s",
+        "stereo images images P.txt --out s --baseline 0.5",
+        prepare=WRITE_PAIR.format(60),
+    ),
+    "pass --baseline METRES: the file has none (Tx is 0)": Tried(
+        "stereo images images P.txt --out s",
+        "stereo images images P.txt --out s --baseline 0.5",
+        prepare=WRITE_PAIR.format(0),
+    ),
+    "pass --baseline in metres: {}": Tried(
+        "stereo images images P.txt --out s",
+        "stereo images images P.txt --out s --baseline 0.5",
+        prepare=WRITE_PAIR.format(-60000),
+    ),
+    "add --network NETWORK, or leave it out": Tried(
+        "check drive.mp4 --only frames network.x=1", "check drive.mp4 --only frames"
     ),
 }
 

@@ -125,3 +125,9 @@ def test_faults_of_truth_show_in_its_own_values() -> None:
         fault = find_truth_fault(changed)
         assert fault is not None, name
         assert fault.name == name
+
+
+def test_dense_truth_is_not_interpolated_sparse_depth() -> None:
+    """The median of a neighborhood is far below its largest depth at every edge of a dense map."""
+    pairs = [(np.full(true.shape, np.median(true)), true) for _, true in make_pairs()]
+    assert not any("interpolation" in note for note in explain_depth(pairs, METRES))

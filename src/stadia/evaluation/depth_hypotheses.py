@@ -131,8 +131,9 @@ def list_hypotheses(pairs: Sequence[Pair], depth_scale: DepthScale) -> list[Dept
     for of, fix_of_inverse in (("predictions", AFFINE_INVERSE), ("ground truth", INVERSE_OF_TRUTH)):
         for what, fix, read in MEANINGS:
             tried.append(DepthHypothesis(of, what, fix_of_inverse if read is _invert else fix, read))
-    what = "sparse depth that was made smaller by interpolation, which mixes depth with the zeros around it"
-    tried.append(DepthHypothesis("ground truth", what, "resize it with cv2.INTER_NEAREST", _drop_interpolated))
+    if any(_share_of_mixed(true) is not None for _, true in pairs):
+        what = "sparse depth that was made smaller by interpolation, which mixes depth with the zeros around it"
+        tried.append(DepthHypothesis("ground truth", what, "resize it with cv2.INTER_NEAREST", _drop_interpolated))
     for of, maps in (("predictions", [one for one, _ in pairs]), ("ground truth", [true for _, true in pairs])):
         if (filler := find_filler(maps)) is not None:
             what = f"filled with {filler:g} where there is no depth"
