@@ -15,7 +15,9 @@ from stadia.cli.results import STOPPED
 
 if TYPE_CHECKING:
     from stadia.core.verdict import Verdict
+    from stadia.judge.rigs.camera_pair import CameraPairVerdict
     from stadia.judge.rigs.check_hand_eye import HandEyeVerdict
+    from stadia.judge.rigs.gyroscope_check import GyroscopeVerdict
     from stadia.judge.rigs.pinned_rig import PinnedRigVerdict
 
 NOT_MEASURABLE = 3
@@ -250,3 +252,124 @@ def list_rig_lines(pinned: Path, verdict: PinnedRigVerdict) -> Iterator[str]:
                     yield f"    {words + ':':15}{purpose.purpose.key} ({purpose.reason})"
     if verdict.missing:
         yield f"  without a new recording: {', '.join(verdict.missing)}"
+
+
+@rig.command("cameras")
+def cameras_of_rig(
+    data: Annotated[
+        Path, argument("A dataset with pairs of cameras: KITTI, EuRoC, or `stadia stereo`.", metavar="DATA")
+    ],
+    purposes: ForOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge the calibration of two cameras that move together, by matches between their images.
+
+    Measures the rotation, the position across the baseline, the focal length and the moment of the second camera. The
+    purpose is stereo=1px: how far matches are off their epipolar lines. Exits with 1 if it does not hold.
+    """
+    from stadia.data.open_dataset import open_recordings
+    from stadia.io.input_files import check_path_exists, expand_home, replace_nan
+    from stadia.judge.purposes import PAIR_PURPOSES, parse_purpose
+    from stadia.judge.rigs.camera_pair import describe_pair, judge_recording
+
+    data = expand_home(data)
+    check_path_exists(data)
+    wanted = [parse_purpose(text, PAIR_PURPOSES) for text in purposes or []]
+    recordings = open_recordings(str(data))
+    with show_progress() as bars:
+        verdicts = [judge_recording(one, wanted) for one in bars.track(recordings, len(recordings), "recordings")]
+    if as_json:
+        echo(json.dumps(replace_nan([describe_pair(verdict) for verdict in verdicts]), indent=2, allow_nan=False))
+    else:
+        for verdict in verdicts:
+            print_lines(list_pair_lines(verdict))
+    codes = [find_exit_code(verdict.grade, are_asked=bool(wanted)) for verdict in verdicts]
+    if code := next((code for code in (STOPPED, NOT_MEASURABLE) if code in codes), 0):
+        raise typer.Exit(code)
+
+
+def list_pair_lines(verdict: CameraPairVerdict) -> Iterator[str]:
+    """Yield the lines of a verdict on two cameras: the causes, the measured error, and what it is good for."""
+    error = verdict.error
+    yield f"{verdict.name} is {verdict.grade}" + f": {error.matches} matches between the cameras" * bool(error.matches)
+    for cause in verdict.causes:
+        yield f"  cause: {cause.what}"
+        yield f"    fix: {cause.fix}"
+    if error.reason:
+        yield f"  not measurable: {error.reason}"
+        return
+    assert error.rotation_deg is not None
+    assert error.across_m is not None
+    assert error.focal_share is not None
+    assert error.epipolar_px is not None
+    axes = ", ".join(f"{axis} {turn.show(sign='+')}" for axis, turn in zip("xyz", error.rotation_deg, strict=True))
+    yield f"  {'rotation:':17}{axes} degrees"
+    yield f"  {'position:':17}{', '.join(one.show(1000, '+') for one in error.across_m)} mm across the baseline"
+    yield f"  {'focal length:':17}{error.focal_share.show(100, '+')} % over the first camera's"
+    if error.offset_s is not None:
+        yield f"  {'moment:':17}{error.offset_s.show(1000, '+')} ms after the first camera's"
+    if error.change_deg is not None:
+        yield f"  {'change:':17}{error.change_deg.show()} degrees during the recording"
+    for holds, words in ((True, "good for"), (False, "not good for"), (None, "open")):
+        for purpose in verdict.purposes:
+            if purpose.holds is holds:
+                yield f"  {words + ':':17}{purpose.purpose.key} ({purpose.reason})"
+
+
+@rig.command("imu")
+def imu(
+    cameras: Annotated[Path, argument("Poses of the camera with times, of any program.", metavar="CAMERA")],
+    rates: Annotated[Path, argument("Rates of the gyroscope: rows of a time and three rates.", metavar="GYROSCOPE")],
+    calibration: Annotated[
+        Path | None, option("The rotation to check, from the gyroscope's axes to the camera's: a matrix or pose.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a gyroscope by the rotations of a camera: its axes, unit, clock and bias.
+
+    Exits with 1 if poses, unit or axes are wrong, and with 3 if the camera turns too little.
+    """
+    from stadia.io.input_files import check_path_exists, expand_home, replace_nan
+    from stadia.io.records.gyroscope import read_gyroscope
+    from stadia.io.records.read import read_trajectory
+    from stadia.io.records.robot_log import read_calibration
+    from stadia.judge.rigs.gyroscope_check import check_gyroscope, describe_gyroscope
+
+    for path in (cameras, rates, calibration):
+        if path is not None:
+            check_path_exists(expand_home(path))
+    given = None if calibration is None else read_calibration(expand_home(calibration))[:3, :3]
+    path_of_camera = read_trajectory(expand_home(cameras), is_reference=True)
+    verdict = check_gyroscope(path_of_camera, read_gyroscope(expand_home(rates)), given=given)
+    if as_json:
+        echo(json.dumps(replace_nan(describe_gyroscope(verdict)), indent=2, allow_nan=False))
+    else:
+        print_lines(list_gyroscope_lines(rates, verdict))
+    if code := find_exit_code(verdict.grade, are_asked=False):
+        raise typer.Exit(code)
+
+
+def list_gyroscope_lines(rates: Path, verdict: GyroscopeVerdict) -> Iterator[str]:
+    """Yield the lines of a verdict on a gyroscope: the causes, what was measured, and what it is good for."""
+    yield f"{rates} is {verdict.grade}"
+    for cause in verdict.causes:
+        yield f"  cause: {cause.what}"
+        yield f"    fix: {cause.fix}"
+    if verdict.reason:
+        yield f"  not measurable: {verdict.reason}"
+        return
+    assert verdict.R_camera_gyroscope is not None
+    assert verdict.offset_s is not None
+    assert verdict.bias_deg is not None
+    assert verdict.residual_deg is not None
+    rows = "; ".join(" ".join(f"{value:+.4f}" for value in row) for row in verdict.R_camera_gyroscope)
+    yield f"  {'rotation:':17}{rows}, ± {verdict.deviation_deg:.2g} degrees"
+    if verdict.rotation_deg is not None:
+        yield f"  {'calibration:':17}{verdict.rotation_deg.show()} degrees from the measured one"
+    yield f"  {'clock:':17}{verdict.offset_s.show(1000, '+')} ms to add to the times of the images"
+    yield f"  {'bias:':17}{', '.join(one.show(sign='+') for one in verdict.bias_deg)} degrees a second"
+    yield f"  {'residual:':17}{verdict.residual_deg.show()} degrees from image to image"
+    for holds, words in ((True, "good for"), (False, "not good for"), (None, "open")):
+        for purpose in verdict.purposes:
+            if purpose.holds is holds:
+                yield f"  {words + ':':17}{purpose.purpose.key} ({purpose.reason})"

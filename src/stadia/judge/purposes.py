@@ -69,6 +69,9 @@ UNITS: Mapping[str, tuple[str, float, str]] = {
     "wrong_share": ("images with a wrong pose", 100.0, "%"),
     "position_m": ("position", 1.0, "m"),
     "depth_share": ("depth", 100.0, "%"),
+    "gyroscope_deg": ("rotation of camera and gyroscope", 1.0, "degrees"),
+    "clock_s": ("offset of the clocks", 1000.0, "ms"),
+    "epipolar_px": ("matches off their epipolar lines", 1.0, "px"),
     "shift_px": ("displacement of the image", 1.0, "px"),
     "point_m": ("a point half a metre away", 1000.0, "mm"),
     "residual_m": ("the camera by robot and images", 1000.0, "mm"),
@@ -158,6 +161,24 @@ FIXED_PURPOSES: Mapping[str, Purpose] = {
 }
 """Purposes that the view of a fixed camera is judged for: single points, and regions of the image."""
 
+PAIR_PURPOSES: Mapping[str, Purpose] = {
+    "stereo": Purpose(
+        "stereo", (PurposeLimit("epipolar_px", 1.0, "stereo matching searches a row of pixels"),), "stereo=1px"
+    )
+}
+"""Purposes that the calibration of two cameras that see the same is judged for."""
+
+GYROSCOPE_PURPOSES: Mapping[str, Purpose] = {
+    "odometry": Purpose(
+        "odometry",
+        (
+            PurposeLimit("gyroscope_deg", 1.0, "chosen: visual-inertial programs refine a calibration from a degree"),
+            PurposeLimit("clock_s", 0.005, "chosen: a sixth of the time between two images of a video"),
+        ),
+    )
+}
+"""Purposes that a gyroscope and a camera are judged for."""
+
 _LENGTHS_M = {"mm": 1e-3, "cm": 1e-2, "m": 1.0}
 
 
@@ -188,7 +209,7 @@ def parse_purpose(text: str, known: Mapping[str, Purpose] | None = None) -> Purp
     if parsed is None:
         return purpose
     value = float(parsed[1]) * {"%": 0.01, "px": 1.0, **_LENGTHS_M}[parsed[2]]
-    given = ("length_share", "depth_share", "position_m", "point_m", "residual_m", "shift_px")
+    given = ("length_share", "depth_share", "position_m", "point_m", "residual_m", "shift_px", "epipolar_px")
     limits = tuple(replace(limit, most=value) if limit.field in given else limit for limit in purpose.limits)
     return replace(purpose, limits=limits, asked=text.strip())
 

@@ -1,1 +1,1 @@
-"""Judge calibrations between sensors: hand and eye of a robot, and cameras that are fixed."""
+"""Judge calibrations between sensors: hand and eye of a robot, fixed cameras, pairs of cameras, gyroscopes."""
