@@ -3,6 +3,8 @@
 import contextlib
 import csv
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from stadia.audit.image_sample import ImageSample
 from stadia.audit.item_images import open_item
 from stadia.audit.items import list_items
 from stadia.audit.judge_item import ItemVerdict, JudgeOptions, judge_item
-from stadia.audit.run_audit import AuditRequest, run_audit
+from stadia.audit.run_audit import AuditRequest, run_audit, watch_audit
 from stadia.audit.show_audit import PAGE, compare_audits
 from stadia.batches.ledger import LEDGER, open_ledger
 from stadia.cli.main import run
@@ -84,6 +86,21 @@ def test_a_later_audit_lists_the_grades_that_changed(dataset: Path, tmp_path: Pa
     assert changed == [("c", "new", "unusable"), ("right-1", "usable", "doubtful"), ("b", "usable", "gone")]
     with refuses(DataError, found="audit.json"):
         compare_audits(dataset, [])
+
+
+def test_a_watched_folder_is_judged_as_it_fills(tmp_path: Path) -> None:
+    """An item that still changes waits; one that was judged is not judged again."""
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    write_scene(folder / "first", 1)
+    coming = write_scene(folder / "second", 2)
+    later_s = time.time() + 3600
+    os.utime(coming / "poses.txt", (later_s, later_s))  # is being written
+    watched = watch_audit(AuditRequest(dataset=folder, out=tmp_path / "out", workers=0), pause_s=0.01, settled_s=0)
+    assert [verdict.item for verdict in next(watched).verdicts] == ["first"]
+    os.utime(coming / "poses.txt", (1, 1))
+    found = next(watched)
+    assert ([verdict.item for verdict in found.verdicts], found.before) == (["first", "second"], 1)
 
 
 def test_exit_codes_follow_the_share_of_bad_items(

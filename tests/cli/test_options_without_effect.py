@@ -13,7 +13,8 @@ import typer
 from stadia.cli.main import app
 
 ALWAYS = {
-    "audit": "--camera --certainty --compare --engine --for --images --json --max-bad --max-images --out --workers",
+    "audit": "--camera --certainty --compare --engine --for --images --json --max-bad --max-images --out --watch "
+    "--workers",
     "predict": "--out --network --every --size --flip --smooth --scale-from --max-depth --motion --backend --precision "
     "--refine --strict",
     "live": "--network --size --backend --precision --path --record --page --seconds",

@@ -6,6 +6,7 @@ OUT/audit.json has the options, OUT/ledger.jsonl a line for each attempt at an i
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -18,6 +19,7 @@ from stadia.audit.judge_item import ItemVerdict, JudgeOptions, make_judge
 from stadia.audit.show_audit import PAGE, RECORD, compare_audits, write_page
 from stadia.batches.engines import LOST, check_engine, run_items
 from stadia.batches.ledger import open_ledger
+from stadia.core.errors import DataError
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.verdict import Verdict
 from stadia.io.input_files import make_absolute
@@ -85,7 +87,56 @@ def run_audit(request: AuditRequest, track: TrackProgress = no_progress) -> Audi
     Raises DataError for a wrong dataset, RunError if the folder belongs to another audit.
     """
     check_engine(request.engine)
-    items = list_items(request.dataset)
+    return _audit_items(request, list_items(request.dataset), track)
+
+
+SETTLED_S = 10.0
+"""Time since the last change of an item's files after which it counts as complete, seconds."""
+
+
+def watch_audit(
+    request: AuditRequest,
+    track: TrackProgress = no_progress,
+    *,
+    pause_s: float = SETTLED_S,
+    settled_s: float = SETTLED_S,
+) -> Iterator[Audit]:
+    """Judge what arrives in a dataset, and yield the audit of all items each time that some were judged. It never ends.
+
+    An item is judged once, when its files have not changed for some time.
+
+    request: the arguments.
+    track: shows progress.
+    pause_s: time between two looks at the dataset, seconds.
+    settled_s: time without a change, seconds.
+
+    Raises RunError if the folder belongs to another audit.
+    """
+    check_engine(request.engine)
+    seen = dict[str, AuditItem]()
+    while True:
+        listed = list[AuditItem]()
+        with contextlib.suppress(DataError):  # nothing has arrived, or a scene is being written
+            listed = list_items(request.dataset)
+        arrived = [item for item in listed if item.name not in seen and time.time() - _find_change_s(item) >= settled_s]
+        if arrived:
+            seen.update({item.name: item for item in arrived})
+            yield _audit_items(request, [item for item in listed if item.name in seen], track)
+        time.sleep(pause_s)
+
+
+def _find_change_s(item: AuditItem) -> float:
+    """Return the time of the last change of the files of an item, seconds since 1970."""
+    places = [path for path in (item.images, item.result) if path is not None]
+    files = [file for path in places for file in (path, *(path.rglob("*") if path.is_dir() else ()))]
+    times_s = [0.0]
+    for file in files:
+        with contextlib.suppress(OSError):  # a temporary file
+            times_s.append(file.stat().st_mtime)
+    return max(times_s)
+
+
+def _audit_items(request: AuditRequest, items: Sequence[AuditItem], track: TrackProgress) -> Audit:
     if request.compare is not None:
         compare_audits(request.compare, ())  # a wrong folder is found before the items are judged
     out = make_absolute(request.out)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.options import EngineOption, JsonOption, argument, number, option
+from stadia.cli.options import EngineOption, JsonOption, argument, flag, number, option
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import STOPPED
 from stadia.core.errors import ConfigError
@@ -39,6 +39,7 @@ def audit(
     workers: Annotated[int | None, typer.Option(min=0, help="Number of processes; one for each processor.")] = None,
     engine: EngineOption = "local",
     compare: Annotated[Path | None, option("Folder of an earlier audit: list items whose grade changed.")] = None,
+    watch: Annotated[bool, flag("--watch", "Judge what arrives in DATASET until you press Ctrl-C.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Judge every scene and recording of a dataset, and find the faults that many of them share.
@@ -71,6 +72,15 @@ def audit(
         engine=engine,
         compare=None if compare is None else expand_home(compare),
     )
+    if watch:
+        from stadia.audit.run_audit import watch_audit
+
+        for found in watch_audit(request):
+            if as_json:
+                echo(json.dumps(describe_audit(found), allow_nan=False))
+            else:
+                print_lines(list_lines(found, request.out))
+        return
     with show_progress() as bars:
         found = run_audit(request, bars.track)
     code = find_exit_code(found, share)
