@@ -80,6 +80,7 @@ WRONG = {
     "empty.json": "[]",
     "mixed.json": "[[1, 2], [3]]",
     "deep.json": "[" * 400 + "]" * 400,
+    "sizes.json": '{"R_gripper2base": [[1, 0, 0, 0, 1]], "t_gripper2base": [[0, 0, 0]]}',
     "other.json": '[{"loss": 1}]',
     "back.csv": "t,x,y,z,qx,qy,qz,qw\n" + "".join(f"{9 - n},0,0,0,0,0,0,1\n" for n in range(9)),
     "table.parquet": "PAR1",

@@ -220,6 +220,12 @@ def _choose_arrays(path: Path, arrays: Mapping[str, Array], keys: Sequence[str],
         if rotation is not None and position is not None and rotation.size == 9 and position.size == 3:
             rotation, position = rotation.reshape(1, 9), position.reshape(1, 3)
         if rotation is not None and position is not None and len(rotation) == len(position) > 0:
+            sizes = rotation.size / len(rotation), position.size / len(position)
+            if sizes not in ((9, 3), (3, 3)):
+                found = (
+                    f"{rotation.size} numbers of rotations and {position.size} of positions of {len(rotation)} poses"
+                )
+                raise DataError(path, found=found, expected=EXPECTED, fix="write 9 or 3 and 3 numbers a pose")
             matrices = rotation.size == 9 * len(rotation)
             R = rotation.reshape(len(rotation), -1)
             reading = RotationReading("matrix", "rows") if matrices else RotationReading("rotation vector")
