@@ -111,6 +111,9 @@ MIN_GAIN_ALONE, MIN_SHARE_ALONE = 0.05, 0.8
 poses and cameras, if the given poses count as right.
 """
 
+TRIED_POINTS, MIN_TRIED_SHARE = 60, 0.2
+"""Points of each image with which cameras alone are tried, and least share of the reduction by poses for more."""
+
 MAX_SHIFT_ALONE = 0.1
 """Largest change of a principal point by cameras alone, over the longer side of the images: a larger one is rather a
 path beside the direction of motion.
@@ -374,14 +377,15 @@ def _adjust(
     steps: int = FEW_STEPS,
     *,
     refine_poses: bool = True,
+    count: int = FEW_POINTS,
 ) -> _Candidate:
     """Triangulate matches within `miss_px` of their points, and adjust poses, points and the `free` parameters.
 
-    Fewer than STEPS steps adjust a choice of the points alone.
+    Fewer than STEPS steps adjust a choice of the points alone, `count` of each image.
     """
     sparse = triangulate_view(candidate.view, miss_px)
     if steps < STEPS:
-        sparse = choose_points(sparse, FEW_POINTS)
+        sparse = choose_points(sparse, count)
     parts, posed = find_parts(sparse), candidate.posed
     if not parts:
         return candidate
@@ -746,22 +750,26 @@ def _adjust_cameras(
     if not gain.is_sure(MIN_GAIN_ALONE):
         return None
     changed, now, left = list[str](), given, list(names)
+
+    def try_camera(start: _Candidate, name: str, misses_px: Sequence[float], count: int) -> _Candidate:
+        free = ("focal", name) if name == "aspect" else (name,)
+        for miss_px in misses_px:
+            start = _adjust(start, matches, miss_px, threads, free, refine_poses=False, count=count)
+        return _judge(start.posed, matches)
+
     while left:
         tried = []
         for name in left:
-            candidate = now
-            for miss_px in (*MISSES_PX, MAX_ERROR_PX, MAX_ERROR_PX):
-                free = ("focal", name) if name == "aspect" else (name,)
-                candidate = _adjust(candidate, matches, miss_px, threads, free, refine_poses=False)
+            candidate = try_camera(now, name, MISSES_PX[:2], TRIED_POINTS)
             shifts_px = candidate.posed.K[:, :2, 2] - given.posed.K[:, :2, 2]
-            if (np.abs(shifts_px).max(1) > MAX_SHIFT_ALONE * given.posed.sizes.max(1)).any():
-                continue
-            candidate = _judge(candidate.posed, matches)
-            tried.append((compare_held_out(now.held, candidate.held), name, candidate))
-        best_one = max(tried, key=lambda one: one[0].gain, default=None)
-        if best_one is None or not best_one[0].is_sure(MIN_GAIN_ALONE):
+            if (np.abs(shifts_px).max(1) <= MAX_SHIFT_ALONE * given.posed.sizes.max(1)).all():
+                tried.append((compare_held_out(now.held, candidate.held).gain, name, candidate))
+        found, name, candidate = max(tried, key=lambda one: one[0], default=(0.0, "", now))
+        if found < (MIN_GAIN_ALONE if changed else MIN_TRIED_SHARE * gain.gain):
             break
-        _, name, candidate = best_one
+        candidate = try_camera(candidate, name, (*MISSES_PX[2:], MAX_ERROR_PX, MAX_ERROR_PX), FEW_POINTS)
+        if not compare_held_out(now.held, candidate.held).is_sure(MIN_GAIN_ALONE):
+            break
         now = candidate
         changed.append(name)
         left.remove(name)
