@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from tests.audit.rooms import find_poses, write_scene
@@ -86,6 +87,18 @@ def test_a_later_audit_lists_the_grades_that_changed(dataset: Path, tmp_path: Pa
     assert changed == [("c", "new", "unusable"), ("right-1", "usable", "doubtful"), ("b", "usable", "gone")]
     with refuses(DataError, found="audit.json"):
         compare_audits(dataset, [])
+
+
+def test_photos_of_several_shapes_are_judged(tmp_path: Path) -> None:
+    """Their K belongs to their sizes; the one that was cropped is named."""
+    scene = write_scene(tmp_path / "scene", 7)
+    for index in (0, 5, 8):  # also among the frames by which two cameras in turns are searched
+        file = scene / "images" / f"{index:06d}.png"
+        cv2.imwrite(str(file), cv2.imread(str(file))[20:-20])
+    (item,) = list_items(scene)
+    verdict = judge_item(item, JudgeOptions())
+    assert (verdict.state, verdict.reason) == ("done", "")
+    assert verdict.frames == ("sizes: 3 of 12 images have another shape than most",)
 
 
 def test_a_watched_folder_is_judged_as_it_fills(tmp_path: Path) -> None:

@@ -197,8 +197,9 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
             watched[-1].append(frame)
             if original != i and not frame.is_black:
                 repeated.append((i, original))
-            elif before is not None and (flow := median_flow_px(before, gray_image)) is not None:
-                flows[i] = flow
+            elif before is not None and before.shape == gray_image.shape:  # photos may have several shapes
+                flow = median_flow_px(before, gray_image)
+                flows.update({} if flow is None else {i: flow})
             before = gray_image
     if (share := len(repeated) / checked) >= RECORDING_LIMITS["repeated"].doubtful:
         measured = f"{len(repeated)} of {checked} {'sampled ' if checked < survey.length else ''}frames "

@@ -205,8 +205,12 @@ def _check_cuts(recording: Recording, pairs: Pairs, differences: NDArray[np.floa
 def follow_corners(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
     """Return the share of corners that are found in the next image and from there at their place; 1 without corners.
 
+    It is 0 for images of two shapes, such as an upright and a lying photo.
+
     before, after: (h, w) uint8 small gray images.
     """
+    if before.shape != after.shape:
+        return 0.0
     corners = cv2.goodFeaturesToTrack(before, maxCorners=100, qualityLevel=0.01, minDistance=5)
     if corners is None:
         return 1.0

@@ -1,0 +1,142 @@
+"""Kill workers and drivers of each engine, and count the results of each item.
+
+    python benchmarks/engines.py --out DIR [--engines local ray dask] [--rounds 20]
+
+A round has 60 items of 50 ms and three workers. In a round "worker", two items kill their process the first time. In a
+round "driver", the process that hands items out and writes the ledger is killed in the middle, and the batch resumed:
+what is done again is counted by the files that each work appends to. "empty" is the time of an item without work.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random as random_numbers
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from stadia.batches.engines import run_items
+from stadia.batches.ledger import open_ledger, read_rows
+from stadia.core.config import StrictModel
+
+
+class Row(StrictModel):
+    """A line of the ledger."""
+
+    item: str
+    state: str
+
+
+ITEMS = 60
+WORKERS = 3
+SECONDS = 0.05
+EMPTY = 2000
+SEED = 0
+
+
+def make_work(folder: Path) -> Callable[[str], str]:
+    return partial(work, folder)
+
+
+def work(folder: Path, item: str) -> str:
+    """Note that the item is in work; an item "kill" ends its process the first time."""
+    with (folder / "worked.txt").open("a") as stream:
+        stream.write(f"{item}\n")
+    if item.startswith("kill") and not (marker := folder / f"{item}.killed").exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(SECONDS)
+    return item
+
+
+def do_nothing() -> Callable[[int], int]:
+    return abs
+
+
+def drive(engine: str, folder: Path) -> None:
+    """Run the items that the ledger lacks, and add their results to it."""
+    with contextlib.ExitStack() as held:
+        ledger = open_ledger(
+            str(folder / "batch"),
+            held,
+            Row,
+            record="audit.json",
+            kind="audit",
+            name_field="item",
+            described={"format": "stadia-audit"},
+        )
+        pending = [f"item-{number}" for number in range(ITEMS) if f"item-{number}" not in ledger.results]
+        for item, result in run_items(pending, partial(make_work, folder), WORKERS, engine):
+            ledger.add(Row(item=item, state="done" if result == item else "failed"))
+
+
+def kill_workers(engine: str, folder: Path) -> tuple[bool, int]:
+    """Return whether each item has one result, and how many items were worked on more than once."""
+    items = [f"item-{number}" for number in range(ITEMS - 2)]
+    items[10:10] = ["kill-1"]
+    items[40:40] = ["kill-2"]
+    found = list(run_items(items, partial(make_work, folder), WORKERS, engine))
+    counts = Counter((folder / "worked.txt").read_text().split())
+    is_right = Counter(item for item, result in found if result == item) == Counter(items)
+    return is_right, sum(count > 1 for item, count in counts.items() if not item.startswith("kill"))
+
+
+def kill_driver(engine: str, folder: Path, random: random_numbers.Random) -> tuple[bool, int]:
+    """Return the same after the driver was killed when a random number of items was done, and started again."""
+    words = [sys.executable, __file__, "--out", str(folder), "--drive", engine]
+    stop_at = random.randrange(5, ITEMS - 10)
+    process = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ledger = folder / "batch" / "ledger.jsonl"
+    while process.poll() is None and not (ledger.is_file() and ledger.read_text().count("\n") >= stop_at):
+        time.sleep(0.01)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(1.0)
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    rows = Counter(row.item for row in read_rows(str(folder / "batch"), Row) if row.state == "done")
+    counts = Counter((folder / "worked.txt").read_text().split())
+    return rows == Counter(f"item-{number}" for number in range(ITEMS)), sum(count > 1 for count in counts.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the files of each round")
+    parser.add_argument("--engines", nargs="*", default=["local", "ray", "dask"])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--drive", help="only run the items of --out by this engine")
+    options = parser.parse_args()
+    if options.drive:
+        drive(options.drive, options.out)
+        return
+    random = random_numbers.Random(SEED)
+    for engine in options.engines:
+        for kind in ("worker", "driver"):
+            found = list[tuple[bool, int]]()
+            for number in range(options.rounds):
+                folder = options.out / f"{engine}-{kind}-{number}"
+                folder.mkdir(parents=True)
+                is_worker = kind == "worker"
+                found.append(kill_workers(engine, folder) if is_worker else kill_driver(engine, folder, random))
+            right = sum(is_right for is_right, _ in found)
+            again = sum(count for _, count in found) / (ITEMS * len(found))
+            print(
+                f"{engine}, {kind} killed: {right} of {len(found)} with each item once, {again:.1%} done again",
+                flush=True,
+            )
+        started_s = time.perf_counter()
+        count = sum(1 for _ in run_items(range(EMPTY), do_nothing, WORKERS, engine))
+        print(f"{engine}: {1000 * (time.perf_counter() - started_s) / count:.2f} ms an empty item", flush=True)
+
+
+if __name__ == "__main__":
+    main()
