@@ -97,7 +97,7 @@ def make_world_view(seed: int) -> View:
         turned = replace(world, K=K, drive=replace(world.drive, T_world_camera=poses))
         return np.asarray(RoadRenderer(turned, config).render(1)["left"].image, np.uint8)
 
-    return View(f"world {seed}", render, world.K)
+    return View(f"world {seed}", render, np.asarray(world.K, np.float64))
 
 
 def record(image: Image, random: np.random.Generator) -> list[Image]:
@@ -157,8 +157,9 @@ def main() -> None:
     random = np.random.default_rng(given.seed)
     views = list_views(given.data)
     print(f"{len(views)} views", flush=True)
-    noticed, small, within, zooms, other = [], [], [], [], []
-    angles = np.exp(np.linspace(*np.log(ANGLES_DEG), 24))
+    noticed, small, within = list[bool](), list[bool](), list[bool]()
+    zooms, other = list[bool](), list[bool]()
+    angles = np.geomspace(*ANGLES_DEG, 24)
     for number, angle_deg in enumerate(angles):
         view = views[number % len(views)]
         R = draw_turn(random, float(angle_deg))
@@ -171,7 +172,7 @@ def main() -> None:
             print(f"{view.name:40} {angle_deg:.2f} degrees: {change.angle_deg.show()} {names}", flush=True)
         else:
             print(f"{view.name:40} {angle_deg:.2f} degrees: {change.reason} {names}", flush=True)
-    for number, zoom in enumerate(np.exp(np.linspace(*np.log(ZOOMS), 8))):
+    for number, zoom in enumerate(np.geomspace(*ZOOMS, 8)):
         view = views[(5 * number + 1) % len(views)]
         verdict = judge(view, record(view.render(np.eye(3), 1 + float(zoom)), random), random)
         zooms.append([cause.name for cause in verdict.causes] == ["zoomed"])

@@ -61,8 +61,8 @@ def open_real(data: Path) -> list[Rig]:
         recording = open_recordings(str(data / name))[0]
         times = np.arange(len(recording)) * (0.1 if "kitti" in name else 0.05)
         instants = match_instants(recording.image, (LEFT, RIGHT), len(recording), times.tolist())
-        Ks = [np.asarray(recording.camera(0, side).K, float) for side in (LEFT, RIGHT)]
-        rigs.append(Rig(name, instants, *Ks, np.asarray(recording.T_right_left, float)))
+        K_left, K_right = (np.asarray(recording.camera(0, side).K, np.float64) for side in (LEFT, RIGHT))
+        rigs.append(Rig(name, instants, K_left, K_right, np.asarray(recording.T_right_left, np.float64)))
     return rigs
 
 
@@ -71,7 +71,8 @@ def render_rig(seed: int, mount: str, offset_s: float = 0.0) -> Rig:
     world = make_world(seed, CONFIG)
     t, angles = MOUNTS[mount]
     T_first_second = from_rotation_translation(so3_exp(np.radians(angles)), np.array(t))
-    poses = world.drive.T_world_camera
+    poses = np.asarray(world.drive.T_world_camera, np.float64)
+    K = np.asarray(world.K, np.float64)
     share = np.full(len(poses) - 1, offset_s * CONFIG.frame_rate_hz)
     late = np.concatenate([interpolate(poses[:-1], poses[1:], share), poses[-1:]])
     second = replace(world, drive=replace(world.drive, T_world_camera=late @ T_first_second))
@@ -82,7 +83,7 @@ def render_rig(seed: int, mount: str, offset_s: float = 0.0) -> Rig:
 
     times = (np.arange(CONFIG.frames) / CONFIG.frame_rate_hz).tolist()
     instants = match_instants(read, ("first", "second"), CONFIG.frames, times)
-    return Rig(f"world {seed}, {mount}", instants, world.K, world.K, invert_pose(T_first_second))
+    return Rig(f"world {seed}, {mount}", instants, K, K, invert_pose(T_first_second))
 
 
 def main() -> None:

@@ -220,8 +220,8 @@ def _choose_arrays(path: Path, arrays: Mapping[str, Array], keys: Sequence[str],
         if rotation is not None and position is not None and rotation.size == 9 and position.size == 3:
             rotation, position = rotation.reshape(1, 9), position.reshape(1, 3)
         if rotation is not None and position is not None and len(rotation) == len(position) > 0:
-            sizes = rotation.size / len(rotation), position.size / len(position)
-            if sizes not in ((9, 3), (3, 3)):
+            count = len(rotation)
+            if position.size != 3 * count or rotation.size not in (3 * count, 9 * count):
                 found = (
                     f"{rotation.size} numbers of rotations and {position.size} of positions of {len(rotation)} poses"
                 )
