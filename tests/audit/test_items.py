@@ -66,6 +66,18 @@ def test_a_malformed_list_is_refused(tmp_path: Path, rows: list[str], found: str
         list_items(write_list(tmp_path / "items.csv", rows))
 
 
+def test_datasets_of_several_formats_are_found_in_one_folder(tmp_path: Path) -> None:
+    """A reader that finds its recordings some levels down does not hide the folders next to them."""
+    make_scene(tmp_path / "scene")
+    frames = tmp_path / "kitchen" / "seq-01"
+    frames.mkdir(parents=True)
+    for index in range(3):
+        (frames / f"frame-{index:06d}.color.png").touch()
+        (frames / f"frame-{index:06d}.pose.txt").touch()
+    assert {item.format for item in list_items(tmp_path)} == {"sevenscenes", ""}
+    assert [item.format for item in list_items(tmp_path / "kitchen")] == ["sevenscenes"]
+
+
 def test_a_folder_without_items_is_refused(tmp_path: Path) -> None:
     with refuses(DataError, where=tmp_path.name, found="no item"):
         list_items(tmp_path)

@@ -127,7 +127,7 @@ def _find_items(path: Path, root: Path, depth: int) -> Iterator[AuditItem]:
         if path.suffix.lower() in VIDEO_SUFFIXES:
             yield AuditItem(name=name.removesuffix(path.suffix), images=path, result=_find_result_of(path))
         return
-    if (format := _find_dataset(path)) is not None:
+    if (format := _find_dataset(path)) is not None and not _has_other_items(path, format, depth):
         prefix = "" if path == root else f"{name}/"
         for recording in DATASETS.load(format)().find_recordings(path):
             yield AuditItem(name=f"{prefix}{recording}", images=path, format=format, recording=recording)
@@ -156,6 +156,16 @@ def _find_dataset(folder: Path) -> str | None:
                 if DATASETS.load(name)().recognizes(folder):
                     return name
     return None
+
+
+def _has_other_items(folder: Path, format: str, depth: int) -> bool:
+    """Return whether one folder inside has all recordings of a format, and one next to it has other items."""
+    inside = [entry for entry in _list_folder(folder) if entry.is_dir()]
+    reader = DATASETS.load(format)()
+    count = len(reader.find_recordings(folder))
+    whole = [entry for entry in inside if reader.recognizes(entry) and len(reader.find_recordings(entry)) == count]
+    others = [entry for entry in inside if entry not in whole]
+    return bool(whole) and any(next(_find_items(entry, folder, depth - 1), None) is not None for entry in others)
 
 
 def _has_images(folder: Path) -> bool:
