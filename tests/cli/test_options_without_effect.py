@@ -54,6 +54,11 @@ ALWAYS = {
     "data shard": "--format --size",
     "prior train": "--out --steps --encoder --every --seed --force",
     "prior evaluate": "--every",
+    "rig hand-eye": "--camera-on --calibration --for --fix --out --json",
+    "rig pin": "--out --camera --force",
+    "rig check": "--for --report --json",
+    "rig cameras": "--for --json",
+    "rig imu": "--calibration --json",
     "prior measure": "--masks --every",
 }
 """Options that have an effect on every input of their command."""
@@ -61,6 +66,8 @@ ALWAYS = {
 DEPTH, TRAJECTORY = "--depth d --reference r", "--trajectory t --reference r"
 OBJECTS, NETWORK = "--objects o --reference r", "base d"
 WITHOUT_EFFECT = {
+    "rig hand-eye": {"--force": "p r --force"},
+    "rig check": {"--force": "rig r --force"},
     "predict": {
         "--video": "base photo.png --out d.mcap --no-video",
         "--color": "base photo.png --out d.mcap --no-color",

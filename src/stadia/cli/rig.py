@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stadia.cli.options import ForceOption, JsonOption, argument, option
+from stadia.cli.options import ForceOption, JsonOption, argument, option, refuse_options
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import STOPPED
 
@@ -33,6 +33,7 @@ ForOption = Annotated[
 
 @rig.command("hand-eye")
 def hand_eye(
+    context: typer.Context,
     cameras: Annotated[
         Path,
         argument("Poses of the camera, of any program, or a file of OpenCV or MoveIt with both.", metavar="CAMERA"),
@@ -63,6 +64,9 @@ def hand_eye(
     from stadia.judge.purposes import RIG_PURPOSES, parse_purpose
     from stadia.judge.rigs.check_hand_eye import describe_hand_eye, judge_hand_eye, read_pairing
 
+    if fix is None and out is None:
+        expected = "a file of --fix or --out"
+        refuse_options(context, ["force"], found="no effect without --fix and --out", expected=expected)
     given = [expand_home(path) for path in (cameras, log, calibration) if path is not None]
     for path in given:
         check_path_exists(path)
@@ -170,6 +174,7 @@ def pin(
 
 @rig.command("check")
 def check_pinned(
+    context: typer.Context,
     pinned: Annotated[Path, argument("The folder of `stadia rig pin`.", metavar="RIG")],
     recordings: Annotated[Path, argument("New recordings of the cameras, with the same names.", metavar="RECORDINGS")],
     purposes: ForOption = None,
@@ -187,6 +192,8 @@ def check_pinned(
     from stadia.judge.purposes import FIXED_PURPOSES, parse_purpose
     from stadia.judge.rigs.pinned_rig import check_rig, describe_rig, read_rig
 
+    if report is None:
+        refuse_options(context, ["force"], found="no effect without --report", expected="a folder of --report")
     pinned, recordings = expand_home(pinned), expand_home(recordings)
     for path in (pinned, recordings):
         check_path_exists(path)
