@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import cv2
@@ -515,3 +516,9 @@ def test_a_dashcam_with_an_unknown_camera_drives_where_it_looks(stadia, real_dat
     assert np.abs(np.degrees(np.arctan2(x, z))).max() < 3
     lengths = np.linalg.norm(steps, axis=1)
     assert lengths.max() / lengths.min() < 1.2, "at a constant speed"
+
+
+def test_a_map_without_held_out_matches_is_written() -> None:
+    verdict = judge_map(replace(EVIDENCE, unexplained=np.nan, held_out_px=np.nan))
+    evidence = json.loads(json.dumps(verdict.to_json(), allow_nan=False))["evidence"]
+    assert (evidence["unexplained"], evidence["held_out_px"]) == (None, None)

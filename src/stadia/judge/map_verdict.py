@@ -117,6 +117,7 @@ class MapVerdict:
         """Return JSON values for map.json."""
         evidence = self.evidence
         names = [name for name in MapEvidence.__dataclass_fields__ if name != "error"]
+        values = {name: getattr(evidence, name) for name in names}
         return {
             "grade": self.grade,
             "path": self.path,
@@ -128,7 +129,7 @@ class MapVerdict:
                 {"field": reason.field, "value": reason.value, "limit": reason.limit, "of": reason.of}
                 for reason in self.reasons
             ],
-            "evidence": {name: getattr(evidence, name) for name in names},
+            "evidence": {name: None if value != value else value for name, value in values.items()},  # None for NaN
         }
 
 
