@@ -123,14 +123,19 @@ class MapVerdict:
             "path": self.path,
             "camera": self.camera,
             "good_for": {purpose.purpose.key: purpose.holds for purpose in self.purposes},
-            "error": evidence.error.to_json(),
+            "error": {name: _drop_nan(value) for name, value in evidence.error.to_json().items()},
             "not_measurable": evidence.error.reason or None,
             "reasons": [
-                {"field": reason.field, "value": reason.value, "limit": reason.limit, "of": reason.of}
+                {"field": reason.field, "value": _drop_nan(reason.value), "limit": reason.limit, "of": reason.of}
                 for reason in self.reasons
             ],
-            "evidence": {name: None if value != value else value for name, value in values.items()},  # None for NaN
+            "evidence": {name: _drop_nan(value) for name, value in values.items()},
         }
+
+
+def _drop_nan(value: Any) -> Any:
+    """Return None for NaN, which JSON does not have."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def judge_map(evidence: MapEvidence) -> MapVerdict:
