@@ -664,7 +664,9 @@ def run_case(recording: Recording, case: Case, random: np.random.Generator) -> d
         for name, (value, deviation) in list_measured(verdict.error).items()
     }
     measured = errors.get(ERROR_OF.get(cause, ""))
-    of_cause = size if size is not None or measured is None else (measured["value"], measured["deviation"])
+    of_cause: tuple[float, float] | None = size
+    if size is None and measured is not None:
+        of_cause = float(measured["value"]), float(measured["deviation"])
     return {
         **record,
         "named": [each.name for each in verdict.causes],

@@ -110,6 +110,9 @@ def test_items_with_the_same_images_are_named(verdicts: list[ItemVerdict]) -> No
     copied = verdicts[7].hashes[:9] + verdicts[40].hashes[:7]
     (fault,) = find([change(one, hashes=copied) if row == 40 else one for row, one in enumerate(verdicts)])
     assert (fault.rule, fault.items) == ("same-images", ("item-007", "item-040"))
+    same = [change(one, hashes=verdicts[7].hashes) if row in (9, 11) else one for row, one in enumerate(verdicts)]
+    (fault,) = find(same)
+    assert fault.items == ("item-007", "item-009", "item-011")
 
 
 def test_a_mean_of_measurements_that_contradict_each_other_has_their_scatter() -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.stats import hypergeom
 
 from stadia.audit.judge_item import ItemCause, ItemVerdict
@@ -300,18 +302,26 @@ def _find_same_images(verdicts: Sequence[ItemVerdict]) -> Iterator[CommonFault]:
         for place, first in enumerate(ordered):
             for second in ordered[place + 1 :]:
                 shared[first, second] += 1
-    for (first, second), count in sorted(shared.items()):
-        fewest = min(len(set(verdicts[one].hashes)) for one in (first, second))
+    joined = list[tuple[int, int]]()
+    for pair, count in sorted(shared.items()):
+        fewest = min(len(set(verdicts[one].hashes)) for one in pair)
         if count >= MIN_SAME and count >= SAME_IMAGES * fewest:
-            one, other = verdicts[first].item, verdicts[second].item
-            yield CommonFault(
-                rule="same-images",
-                group=ALL,
-                items=(one, other),
-                of=len(verdicts),
-                what=f"the same images: {count} of {fewest} that were looked at are in both",
-                fix=f"remove one of them, and keep both out of different splits: {one}, {other}",
-            )
+            joined.append(pair)
+    if not joined:
+        return
+    ends = np.array(joined).T
+    graph = coo_matrix((np.ones(len(joined)), tuple(ends)), (len(verdicts), len(verdicts)))
+    label = connected_components(graph, directed=False)[1]
+    for number in np.unique(label[ends.ravel()]):
+        items = tuple(verdicts[at].item for at in np.flatnonzero(label == number).tolist())
+        yield CommonFault(
+            rule="same-images",
+            group=ALL,
+            items=items,
+            of=len(verdicts),
+            what=f"the same images: at least {SAME_IMAGES:.0%} of those that were looked at",
+            fix=f"keep one of them, or keep all in one split: {', '.join(items)}",
+        )
 
 
 MAX_SHARING = 20  # items with one image that are compared with each other; an image of one color is in many

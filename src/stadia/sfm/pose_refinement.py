@@ -659,6 +659,8 @@ def adjust_poses(
         found = []
         for name in open_names:
             candidate = _adjust(longer, matches, MAX_ERROR_PX, threads, ("focal", name))
+            if name == "aspect" and _measure_skew(candidate.posed) > _measure_skew(posed) + MAX_SKEWED:
+                continue  # sensors have square pixels; poses and scenes of few views can make up for other ones
             candidate = _judge(candidate.posed, matches)
             measured = _measure_cameras(given, candidate, ("focal", name), FEW_POINTS)
             cameras = [camera.take(name, other) for camera, other in zip(cameras, measured, strict=True)]
@@ -818,6 +820,11 @@ def _describe_cameras(given: _Candidate, adjusted: _Candidate, deviations: Array
             AdjustedCamera(rows, focal_factor, of_focal, shift_px, of_shift, aspect_factor, of_aspect, bend, of_bend)
         )
     return cameras
+
+
+def _measure_skew(posed: PosedImages) -> float:
+    """Return how far pixels are from squares: the largest logarithm of fy over fx of the images, without its sign."""
+    return float(np.abs(np.log(posed.K[:, 1, 1] / posed.K[:, 0, 0])).max())
 
 
 def _is_confirmed(cameras: Sequence[AdjustedCamera], name: str, before: _Candidate, after: _Candidate) -> bool:
