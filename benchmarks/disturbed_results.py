@@ -659,14 +659,12 @@ def run_case(recording: Recording, case: Case, random: np.random.Generator) -> d
     first = next(iter(verdict.causes), None)
     same = next((each for each in verdict.causes if each.name == cause), None)
     size = None if same is None or same.size is None else (float(same.size.value), float(same.size.deviation))
+    measured = dict(list_measured(verdict.error))
     errors = {
         name: {"value": value, "deviation": deviation, "truth": truth.get(name)}
-        for name, (value, deviation) in list_measured(verdict.error).items()
+        for name, (value, deviation) in measured.items()
     }
-    measured = errors.get(ERROR_OF.get(cause, ""))
-    of_cause: tuple[float, float] | None = size
-    if size is None and measured is not None:
-        of_cause = float(measured["value"]), float(measured["deviation"])
+    of_cause = size if size is not None else measured.get(ERROR_OF.get(cause, ""))
     return {
         **record,
         "named": [each.name for each in verdict.causes],
