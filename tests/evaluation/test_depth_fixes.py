@@ -31,6 +31,7 @@ WRITTEN: dict[str, Change] = {
     "a logarithm of inverse depth": lambda z: -np.log(z),
     "log(1 + depth)": np.log1p,
     "negative": np.negative,
+    "negative inverse depth or disparity": lambda z: -3 / z,
     "the square of depth": np.square,
 }
 """For each meaning of MEANINGS, how depth is written so."""

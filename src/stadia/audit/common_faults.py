@@ -24,7 +24,9 @@ MIN_SHARE = 0.5
 """Least share of the items of a group that have a cause, if the group has it in common."""
 
 MAX_CHANCE = 1e-3
-"""Largest probability that as many items of a group have a cause if it were spread over all items by chance."""
+"""Largest probability that as many items of a group have a cause if it were spread over all items by chance, for all
+groups together.
+"""
 
 MOST = 0.6
 """Share of the items of a group that agree on a camera or a unit, from which the others differ."""
@@ -152,7 +154,7 @@ def _find_common_causes(verdicts: Sequence[ItemVerdict], groups: Groups) -> Iter
             chance = float(hypergeom.sf(len(inside) - 1, len(judged), len(having), len(names)))
             is_common = len(inside) >= max(MIN_ITEMS, MIN_SHARE * len(names))
             has_all = bool(found) and found[0][0] == ALL and len(inside) == len(having)
-            if is_common and (chance <= MAX_CHANCE or group == ALL or has_all):
+            if is_common and (chance <= MAX_CHANCE / len(groups) or group == ALL or has_all):
                 found.append((group, inside, len(names)))
         if not found:
             continue

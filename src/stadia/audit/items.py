@@ -34,6 +34,9 @@ MAX_ITEMS = 1_000_000
 MAX_DEPTH = 6
 """Levels of folders below a dataset in which items are searched."""
 
+RECORD = "audit.json"
+"""File in the folder of an audit."""
+
 IMAGE_FOLDERS = ("images", "image", "rgb", "color", "frames", "train", "test", "val", "input", "photos")
 """Names of the folder of images in the folder of a scene, the most usual first."""
 
@@ -87,6 +90,10 @@ def list_items(dataset: Path) -> list[AuditItem]:
         raise DataError(dataset, found="no item", expected=expected, fix="check the path, or pass a CSV of items")
     if len(items) > MAX_ITEMS:
         raise DataError(dataset, found=f"{len(items)} items", expected=f"at most {MAX_ITEMS}", fix="split the dataset")
+    for item in items:
+        if item.name.startswith("#") or not item.name.isprintable():
+            found = f"the name {ascii(item.name)[:200]}"
+            raise DataError(dataset, found=found, expected="names of letters, numbers and signs", fix="rename it")
     name, count = Counter(item.name for item in items).most_common(1)[0]
     if count > 1:
         raise DataError(dataset, found=f"the name '{name}' {count} times", expected="each name once", fix="rename it")
@@ -122,6 +129,8 @@ def _add_parts(items: Sequence[AuditItem]) -> list[AuditItem]:
 
 def _find_items(path: Path, root: Path, depth: int) -> Iterator[AuditItem]:
     """Yield the items at a path: the scene or video that it is, else those of its folders, `depth` levels down."""
+    if (path / RECORD).is_file():  # an audit that was written into its dataset
+        return
     name = path.relative_to(root).as_posix() if path != root else path.name
     if path.is_file():
         if path.suffix.lower() in VIDEO_SUFFIXES:

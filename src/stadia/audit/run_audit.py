@@ -14,15 +14,15 @@ from pathlib import Path
 
 from stadia.audit.audit_files import write_tables
 from stadia.audit.common_faults import CommonFault, find_common_faults
-from stadia.audit.items import AuditItem, list_items
+from stadia.audit.items import RECORD, AuditItem, list_items
 from stadia.audit.judge_item import ItemVerdict, JudgeOptions, make_judge
-from stadia.audit.show_audit import PAGE, RECORD, compare_audits, write_page
+from stadia.audit.show_audit import PAGE, compare_audits, write_page
 from stadia.batches.engines import LOST, check_engine, run_items
 from stadia.batches.ledger import open_ledger
 from stadia.core.errors import DataError
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.verdict import Verdict
-from stadia.io.input_files import make_absolute
+from stadia.io.input_files import check_path_exists, expand_home, is_glob, make_absolute
 
 FORMAT, VERSION = "stadia-audit", 1
 
@@ -113,11 +113,16 @@ def watch_audit(
     Raises RunError if the folder belongs to another audit.
     """
     check_engine(request.engine)
+    if not is_glob(request.dataset):
+        check_path_exists(expand_home(request.dataset))
     seen = dict[str, AuditItem]()
     while True:
         listed = list[AuditItem]()
-        with contextlib.suppress(DataError):  # nothing has arrived, or a scene is being written
+        try:
             listed = list_items(request.dataset)
+        except DataError:  # nothing has arrived, or a scene is being written
+            if request.dataset.suffix.lower() == ".csv":
+                raise
         arrived = [item for item in listed if item.name not in seen and time.time() - _find_change_s(item) >= settled_s]
         if arrived:
             seen.update({item.name: item for item in arrived})

@@ -10,6 +10,7 @@ import cv2
 
 from stadia.audit.audit_files import sort_worst_first
 from stadia.audit.common_faults import CommonFault
+from stadia.audit.items import RECORD
 from stadia.audit.judge_item import PROOF_WIDTH, ItemVerdict, find_proof
 from stadia.batches.ledger import read_rows
 from stadia.core.errors import DataError
@@ -21,7 +22,6 @@ from stadia.report.audit_page import AuditPage, ShownGroup, ShownItem, write_aud
 from stadia.report.embedded_images import encode_jpeg
 
 PAGE = "audit.html"
-RECORD = "audit.json"
 
 MAX_SHOWN = 24
 """Most items with a picture in the page."""

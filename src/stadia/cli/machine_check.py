@@ -39,6 +39,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("openvino",),
     "sweep": ("optuna",),
+    "ray": ("ray",),
+    "dask": ("distributed",),
     "tflite": ("ai_edge_litert",),
     "wandb": ("wandb",),
 }

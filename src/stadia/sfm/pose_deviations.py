@@ -189,11 +189,13 @@ def measure_camera_deviations(sparse: SparseMap, cameras: NDArray[np.intp], free
     """
     count, lens = len(sparse.frames), np.array(sorted(number for name in free for number in FREE[name]), np.intp)
     S, scores, _ = _eliminate_points(sparse, cameras, lens, SHARED_PX)
-    C = np.linalg.pinv(S[6 * count :, 6 * count :])
+    information = S[6 * count :, 6 * count :]
+    C = np.linalg.pinv(information)
     own = scores[:, 6 * count :]
     C = C @ (own.T @ own).toarray() @ C
     found = np.full((int(cameras.max()) + 1, PARAMETERS), np.inf)
-    found[:, lens] = np.sqrt(np.diag(C)).reshape(len(found), -1)
+    is_seen = np.diag(information) > 0
+    found[:, lens] = np.where(is_seen, np.sqrt(np.diag(C)), np.inf).reshape(len(found), -1)
     return found
 
 

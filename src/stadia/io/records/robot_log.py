@@ -134,7 +134,7 @@ def write_robot_log(path: Path, T_base_hand: Array, names: Sequence[str], times_
     header = ["image"] * bool(names) + ["t"] * (times_s is not None) + ["x", "y", "z", "qx", "qy", "qz", "qw"]
     lines = ["# poses of a hand, corrected by stadia", ",".join(header)]
     for row, (T, q) in enumerate(zip(T_base_hand, quaternions, strict=True)):
-        words = [f'"{names[row]}"'] if names else []
+        words = ['"' + names[row].replace('"', '""') + '"'] if names else []
         words += [] if times_s is None else [f"{times_s[row]:.6f}"]
         lines.append(",".join([*words, *(f"{number:.9f}" for number in (*T[:3, 3], *q))]))
     write_lines(path, lines)
@@ -219,7 +219,8 @@ def _choose_arrays(path: Path, arrays: Mapping[str, Array], keys: Sequence[str],
         position = next((values for name, values in named.items() if name.lower().startswith(("t_", "trans"))), None)
         if rotation is not None and position is not None and rotation.size == 9 and position.size == 3:
             rotation, position = rotation.reshape(1, 9), position.reshape(1, 3)
-        if rotation is not None and position is not None and len(rotation) == len(position) > 0:
+        has_rows = rotation is not None and position is not None and rotation.ndim > 0 < position.ndim
+        if rotation is not None and position is not None and has_rows and len(rotation) == len(position) > 0:
             count = len(rotation)
             if position.size != 3 * count or rotation.size not in (3 * count, 9 * count):
                 found = (
@@ -469,7 +470,11 @@ def _read_records(path: Path, text: str, keys: Sequence[str], *, only: bool = Fa
         names = [str(row[words[0]]) for row in table] if words else []
         times = [name for name in shared if _TIME.fullmatch(_CLEAN.sub("_", name.lower()))]
         if times and times[0] not in numbers:
-            numbers[times[0]] = np.array([row[times[0]] for row in table], float)
+            try:
+                numbers[times[0]] = np.array([row[times[0]] for row in table], float)
+            except (ValueError, TypeError) as error:
+                found = f"the time {table[0][times[0]]!r}"[:100]
+                raise DataError(path, found=found, expected="seconds", fix="write the times in seconds") from error
         return _choose_columns(path, numbers, names)
     if only:
         raise _NoSuchPosesError(path, found="a list of numbers", expected=EXPECTED)

@@ -316,17 +316,20 @@ def find_order(T_given: Array, T_adjusted: Array) -> NDArray[np.intp] | None:
         >>> find_order(T[[3, 1, 0, 2, 7, 6, 5, 4]], T).tolist()
         [2, 1, 3, 0, 7, 6, 5, 4]
     """
+    if len(T_given) > MAX_ORDERED:
+        return None
     given, adjusted = find_centers(T_given), find_centers(T_adjusted)
     extents = [float(np.linalg.norm(np.ptp(one, axis=0))) for one in (given, adjusted)]
     if min(extents) <= 0:
         return None
     best, moved = np.inf, T_adjusted
+    some = np.unique(np.linspace(0, len(adjusted) - 1, COMPARED).astype(int))
     for anchor in np.unique(np.linspace(0, len(adjusted) - 1, ANCHORS).astype(int)):
         for row in range(len(given)):
             Q = T_adjusted[anchor, :3, :3].T @ T_given[row, :3, :3]  # from the given world to the adjusted one
             scale = extents[0] / extents[1]
             placed = _place_poses(T_adjusted, Q, scale * (adjusted - adjusted[anchor]) @ Q + given[row])
-            median = float(np.median(_measure_distances(placed, T_given, extents[0]).min(1)))
+            median = float(np.median(_measure_distances(placed[some], T_given, extents[0]).min(1)))
             if median < best:
                 best, moved = median, placed
     for _ in range(FITTED):
@@ -339,6 +342,9 @@ def find_order(T_given: Array, T_adjusted: Array) -> NDArray[np.intp] | None:
     apart = _measure_distances(T_given, T_given, extents[0]) + np.diag(np.full(len(given), np.inf))
     return order if np.median(distances.min(1)) <= MAX_PERMUTED * np.median(apart.min(1)) else None
 
+
+MAX_ORDERED, COMPARED = 200, 24
+"""Most poses whose order is searched, and how many of them each placement is judged by."""
 
 FITTED = 5
 """Rounds in which a placement is fitted to the nearer half of the poses."""

@@ -51,8 +51,11 @@ HARMLESS_OFFSET_S = 0.05
 MAX_TIMED = 400
 """Most images by which an offset of clocks is measured."""
 
-MAX_REACH_M = 20.0
-"""Largest distance of a hand from its base in metres: positions beyond it are millimetres."""
+MAX_REACH_M, MAX_REACH_CM = 10.0, 150.0
+"""Largest distances of a hand from its base, metres and centimetres: beyond, positions have the next smaller unit."""
+
+MAX_OFFSET_M = 20.0
+"""Largest distance of a camera from the hand, metres: a larger one is in millimetres."""
 
 UNITS_M = {"metres": 1.0, "centimetres": 0.01, "millimetres": 0.001}
 
@@ -267,10 +270,14 @@ def _turn_log(pairing: LogPairing) -> LogPairing:
 class InvertedPairing(LogPairing):
     """A pairing whose poses of the robot are inverted after a mistake is undone."""
 
+    def turn(self, A: Array) -> Array:
+        """Return T_hand_base (N, 4, 4) of poses of the robot."""
+        return invert_pose(A)
+
     def pair(self, mistake: PoseMistake) -> tuple[Array, NDArray[np.intp]]:
         """Return T_hand_base (M, 4, 4) without a mistake, and the camera poses that they belong to."""
         A, images = LogPairing.pair(self, mistake)
-        return invert_pose(A), images
+        return self.turn(A), images
 
     def thin(self, most: int) -> LogPairing:
         """Return the pairing of at most `most` camera poses."""
@@ -329,18 +336,26 @@ def measure_offset(view: LogPairing, mistake: PoseMistake) -> Measured:
     return Measured(offset_s, deviation)
 
 
+def find_unit_m(reach: float) -> float:
+    """Return metres in the unit of a length of at most the reach of a robot.
+
+    Examples:
+        >>> find_unit_m(0.8), find_unit_m(80.0), find_unit_m(800.0)
+        (1.0, 0.01, 0.001)
+    """
+    return 1.0 if reach <= MAX_REACH_M else 0.01 if reach <= MAX_REACH_CM else 0.001
+
+
 def _find_units(pairing: LogPairing, fit: HandEyeFit, *, has_unit: bool) -> tuple[float, list[RigCause], float | None]:
     """Return metres in a unit of the log, causes of wrong units, and the factor to use; None uses the measured one."""
     reach = float(np.median(np.linalg.norm(pairing.log.positions, axis=1)))
-    unit_m = 0.001 if reach > MAX_REACH_M else 1.0
+    unit_m = find_unit_m(reach)
     if not has_unit or not fit.factor > 0:
         return unit_m, [], None
-    for log_name, log_m in UNITS_M.items():
+    for log_name, log_m in sorted(UNITS_M.items(), key=lambda unit: unit[1] != unit_m):
         for camera_name, camera_m in UNITS_M.items():
             ratio = log_m / camera_m
             if ratio != 1 and abs(np.log(fit.factor / ratio)) < MAX_UNIT_ERROR:
-                if (log_m < camera_m) != (reach > MAX_REACH_M) and reach > MAX_REACH_M:
-                    continue
                 what = f"positions of the log are {log_name}, and those of the camera are {camera_name}"
                 cause = RigCause("units", what, "multiply the log's by " + f"{ratio:g}", is_fault=True)
                 rest = abs(fit.factor / ratio - 1)
@@ -391,7 +406,7 @@ def _compare_given(
     """Return the verdict with the error of a given calibration, and the mistake of it."""
     X = verdict.T_hand_camera
     assert X is not None
-    unit = 0.001 if np.linalg.norm(given[:3, 3]) > MAX_REACH_M else 1.0
+    unit = 0.001 if np.linalg.norm(given[:3, 3]) > MAX_OFFSET_M else 1.0
     given = scale_positions(given, unit)
     flipped = np.diag([1.0, -1, -1, 1])
     hypotheses = {"": given, "inverse": invert_pose(given), "axes": given @ flipped}

@@ -16,8 +16,8 @@ from stadia.geometry.poses import from_rotation_translation, hat, invert_pose, s
 
 Array = NDArray[np.float64]
 
-MIN_POSES = 5
-"""Fewest poses whose residuals show an accuracy: three determine the calibration, and two more check it."""
+MIN_POSES = 8
+"""Fewest poses whose residuals show an accuracy: with fewer, right poses are taken for wrong ones."""
 
 MIN_HAND_TURN_DEG = 1.5
 """Least rotation about a second axis, root mean square over pairs of poses: chosen, five times what a target shows."""
@@ -160,8 +160,8 @@ def solve_hand_eye(A: Array, B: Array, *, factor: float | None = 1.0) -> HandEye
     rotation_sigma = position_sigma = 1.0
     for _ in range(MAX_ROUNDS):
         J = find_jacobian(A, B, X, positions)[:, :, :parameters]
-        rotation_sigma = _measure_sigma(rotations[is_used], 3)
-        position_sigma = _measure_sigma(positions[is_used], parameters / 2)
+        rotation_sigma = _measure_sigma(rotations[is_used], 6)
+        position_sigma = _measure_sigma(positions[is_used], parameters - 6)
         W = 1 / np.repeat([rotation_sigma, position_sigma], 3) ** 2
         J = J[is_used]
         residuals = np.hstack([rotations, positions])[is_used]
@@ -197,8 +197,10 @@ TINY_SIGMA = 1e-9
 
 
 def _find_sigmas(rotations: Array, positions: Array) -> tuple[float, float]:
+    """Return robust deviations of coordinates; of six parameters fit, residuals are smaller than the noise."""
+    smaller = np.sqrt(max(1 - 6 / rotations.size, 0.1))
     rotation, position = (
-        max(float(np.median(np.linalg.norm(one, axis=1))) / MEDIAN_OF_CHI3, TINY_SIGMA)
+        max(float(np.median(np.linalg.norm(one, axis=1))) / MEDIAN_OF_CHI3 / smaller, TINY_SIGMA)
         for one in (rotations, positions)
     )
     return rotation, position

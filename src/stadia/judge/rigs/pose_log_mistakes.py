@@ -110,6 +110,10 @@ class LogPairing:
     def __len__(self) -> int:
         return len(self.T_world_camera)
 
+    def turn(self, A: Array) -> Array:
+        """Return poses of the robot (N, 4, 4) in the direction in which they are paired."""
+        return A
+
     def pair(self, mistake: PoseMistake) -> tuple[Array, NDArray[np.intp]]:
         """Return poses of the robot (M, 4, 4) without a mistake, and the camera poses (M,) that they belong to."""
         log = self.log
@@ -473,7 +477,7 @@ def find_shuffle(pairing: LogPairing, base: PoseMistake) -> NDArray[np.intp] | N
     Rotations between two poses have the same angle in both files, whatever the calibration is. Three poses of the log
     and three images whose angles agree give a calibration, which pairs the others.
     """
-    A = _make_poses(pairing.log, base, np.arange(len(pairing.log)))
+    A = pairing.turn(_make_poses(pairing.log, base, np.arange(len(pairing.log))))
     B = pairing.T_world_camera
     if not FEW <= len(A) <= MAX_SEARCHED_POSES or len(B) < FEW:
         return None
