@@ -210,7 +210,8 @@ def _check_frames(images: ItemImages) -> list[tuple[Severity, str]]:
 
 def _judge_result(item: AuditItem, images: ItemImages, result: Reconstruction, options: JudgeOptions) -> ItemVerdict:
     every = ImageMatches(images.names, images.sizes, [], images.times_s)
-    result = replace_camera(result, every, item.calibration or options.calibration)
+    camera = item.calibration or (None if result.has_camera else options.calibration)
+    result = replace_camera(result, every, camera)
     posed = pose_images(result, every)
     allowed = [index for index in posed.images.tolist() if index in images.readable]
     with tempfile.TemporaryDirectory(prefix="stadia-") as folder:
@@ -322,12 +323,14 @@ def _describe(
         )
         for cause in verdict.causes
     )
+    failing = (f"not good for {one.purpose.key}: {one.reason}" for one in verdict.purposes if one.holds is False)
+    reason = error.reason or (next(failing, "") if verdict.grade is not Verdict.USABLE and not causes else "")
     return ItemVerdict(
         item=item.name,
         grade=str(verdict.grade),
         is_bad=verdict.grade is Verdict.UNUSABLE
         or (verdict.are_asked and any(purpose.holds is False for purpose in verdict.purposes)),
-        reason=error.reason,
+        reason=reason,
         certainty=None if verdict.grade is Verdict.NOT_JUDGED else round(certainty, 4),
         images=len(chosen),
         causes=causes,

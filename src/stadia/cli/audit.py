@@ -50,12 +50,14 @@ def audit(
 
     from stadia.audit.judge_item import JudgeOptions
     from stadia.audit.run_audit import AuditRequest, run_audit
-    from stadia.io.input_files import expand_home
+    from stadia.io.input_files import check_path_exists, expand_home
     from stadia.judge.purposes import parse_purpose
 
     share = parse_share(max_bad)
     if not 0.5 <= certainty < 1:
         raise ConfigError("--certainty", found=certainty, expected="a probability from .5 to 1", fix="choose .9")
+    if camera is not None and "=" not in camera:
+        check_path_exists(expand_home(camera))
     judge = JudgeOptions(
         purposes=tuple(parse_purpose(text) for text in purposes or ()),
         certainty=certainty,

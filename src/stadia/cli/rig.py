@@ -96,7 +96,8 @@ def hand_eye(
     if out is not None and verdict.T_hand_camera is not None:
         write_json(out, record)
         echo(out, err=as_json)
-    if code := find_exit_code(verdict.grade, are_asked=verdict.are_asked):
+    code = find_exit_code(verdict.grade, are_asked=verdict.are_asked)
+    if code := STOPPED if verdict.causes and not verdict.are_asked and code == 0 else code:
         raise typer.Exit(code)
 
 
@@ -110,8 +111,9 @@ def find_exit_code(grade: Verdict, *, are_asked: bool) -> int:
 def list_hand_eye_lines(log: Path, verdict: HandEyeVerdict) -> Iterator[str]:
     """Yield the lines of a verdict: the grade, causes, the measured error, and what the calibration is good for."""
     place = "hand" if verdict.is_on_hand else "base"
-    count = 0 if verdict.images is None else len(verdict.images)
-    yield f"{log} is {verdict.grade}: {count} of {len(verdict.names)} images have a pose of the robot"
+    count = len(verdict.names)
+    paired = f"{count} images" if verdict.images is None else f"{len(verdict.images)} of {count} images have a pose"
+    yield f"{log} is {verdict.grade}: {paired}" + ("" if verdict.images is None else " of the robot")
     for cause in verdict.causes:
         yield f"  cause: {cause.what}"
         yield f"    fix: {cause.fix}"

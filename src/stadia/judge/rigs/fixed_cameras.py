@@ -71,6 +71,10 @@ class Background:
     size: tuple[int, int]
 
 
+MAX_OTHER_SHAPE = 0.01
+"""Largest logarithm of the ratio of width to height over the former one."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewChange:
     """How the view of a camera changed; None for what could not be measured.
@@ -140,8 +144,12 @@ def measure_view(first: Background, second: Background, K: Array) -> ViewChange:
 
     K: (3, 3) intrinsics of the first background in its pixels.
     """
-    matches = match_backgrounds(first, second)
     height, width = first.image.shape[:2]
+    shapes = [one.size[0] / one.size[1] for one in (first, second)]
+    if abs(np.log(shapes[1] / shapes[0])) > MAX_OTHER_SHAPE:
+        before, now = (f"{one.size[0]}x{one.size[1]}" for one in (first, second))
+        return ViewChange(reason=f"frames are {now} and were {before}: cut them as before")
+    matches = match_backgrounds(first, second)
     unit = max(width, height) / 640
     H, agreeing = _find_homography(matches, MATCH_PX * unit)
     if H is None or agreeing.sum() < MIN_BACKGROUND_MATCHES:
