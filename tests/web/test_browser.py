@@ -777,6 +777,30 @@ def test_without_a_connection_the_page_stays_and_has_one_message(open_tab: Calla
     assert not tab.page.is_visible("#connection")
 
 
+def test_a_length_of_a_picture_that_was_replaced_meanwhile_is_no_error(open_tab: Callable[..., Page]) -> None:
+    """The server measures the length of the first page's picture while another picture is chosen and refused."""
+    tab, held = open_tab(), list[Any]()
+    tab.wait_until("document.getElementById('labels').textContent")
+    tab.page.route("**/measure?*", lambda route: held.append(route))
+    tab.click_points((0.6, 0.5), (0.8, 0.5))
+    while not held:
+        tab.page.wait_for_timeout(20)
+    tab.page.route("**/api/photos?*", lambda route: None)
+    tab.choose(encode(make_picture()))
+    held[0].continue_()
+    tab.page.wait_for_timeout(300)
+    assert not tab.page.is_visible("#error")
+    assert tab.problems == []
+
+
+def test_an_error_of_the_page_is_not_a_lost_connection(open_tab: Callable[..., Page]) -> None:
+    tab = open_tab()
+    tab.page.evaluate("import('/static/api.js').then(({ showError }) => showError(new TypeError('x is null')))")
+    assert tab.text("#error").startswith("This page has an error (x is null).")
+    (problem,) = tab.problems
+    assert "x is null" in problem
+
+
 def test_a_moving_picture_has_a_message_without_commands(open_tab: Callable[..., Page]) -> None:
     from PIL import Image
 

@@ -2,8 +2,14 @@
 
 let csrf = "";
 
+// The server does not reply, as opposed to an error of this page's own code.
+export class ConnectionError extends Error {}
+
+// What `fetch` or `import` returns; a TypeError of theirs is a lost connection.
+export const connect = (promise) => promise.catch((error) => { throw error instanceof TypeError ? new ConnectionError("no connection") : error; });
+
 export async function openSession() {
-  const session = await (await fetch("/api/session")).json();
+  const session = await (await connect(fetch("/api/session"))).json();
   if (session.error) throw new Error(session.error);
   csrf = session.csrf;
   return session;
@@ -21,11 +27,11 @@ const PAUSES_S = [0.5, 1, 2, 4, 8, 16, 30]; // between tries while there is no c
 export async function get(path, signal) {
   for (const pause of [...PAUSES_S, 0]) {
     try {
-      const response = await fetch(path, { signal });
+      const response = await connect(fetch(path, { signal }));
       byId("connection").hidden = true;
       return await checked(response);
     } catch (error) {
-      if (!(error instanceof TypeError) || !pause) throw error;
+      if (!(error instanceof ConnectionError) || !pause) throw error;
       byId("connection").hidden = false;
       await new Promise((resolve) => setTimeout(resolve, 1000 * pause));
       signal?.throwIfAborted();
@@ -35,7 +41,7 @@ export async function get(path, signal) {
 
 export async function post(path, body, signal) {
   const headers = { "x-stadia": csrf, "content-type": "application/json" };
-  return (await checked(await fetch(path, { method: "POST", headers, body: JSON.stringify(body ?? {}), signal }))).json();
+  return (await checked(await connect(fetch(path, { method: "POST", headers, body: JSON.stringify(body ?? {}), signal })))).json();
 }
 
 // Upload a file; onShare: called with the share of it that was sent, 0 to 1.
@@ -47,7 +53,7 @@ export function upload(path, file, signal, onShare) {
     request.setRequestHeader("x-stadia", csrf);
     request.setRequestHeader("content-type", "application/octet-stream");
     request.upload.addEventListener("progress", (event) => event.lengthComputable && onShare(event.loaded / event.total));
-    request.addEventListener("error", end(new TypeError("no connection")));
+    request.addEventListener("error", end(new ConnectionError("no connection")));
     request.addEventListener("abort", end(new DOMException("", "AbortError")));
     request.addEventListener("load", () => checked(new Response(request.response, { status: request.status })).then((response) => resolve(response.json()), reject));
     signal.addEventListener("abort", () => request.abort());
@@ -92,8 +98,9 @@ export function openDetails(id) {
 export function showError(error) {
   const place = byId("error");
   if (error && error.name === "AbortError") error = null;
-  const isGone = error instanceof TypeError; // of fetch: no connection
-  place.textContent = error ? (isGone ? "The server does not reply. Is it still running?" : error.message) : "";
+  const isGone = error instanceof ConnectionError, isOwn = [TypeError, ReferenceError, RangeError].some((kind) => error instanceof kind);
+  if (isOwn) console.error(error);
+  place.textContent = !error ? "" : isGone ? "The server does not reply. Is it still running?" : isOwn ? `This page has an error (${error.message}). Reload it, and please report the error.` : error.message;
   place.hidden = !error || (isGone && !byId("connection").hidden); // one of them is enough
 }
 

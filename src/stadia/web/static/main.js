@@ -4,12 +4,12 @@
 const PICTURE_MS = 3000; // the longest wait for the picture
 if (!document.hidden) await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
 await Promise.race([document.getElementById("shown").decode().catch(() => {}), new Promise((resolve) => setTimeout(resolve, PICTURE_MS))]);
-const [{ byId, openSession, showError }, { startPicture }] = await Promise.all(["api", "picture", "stage", "start"].map((name) => import(`./${name}.js`)));
+const [{ byId, connect, openSession, showError }, { startPicture }] = await Promise.all(["api", "picture", "stage", "start"].map((name) => import(`./${name}.js`)));
 
 const PAGES = { // the others are read at their first use
   picture: startPicture,
-  video: async (session) => (await import("./video.js")).startVideo(session), networks: async (session) => (await import("./networks.js")).startNetworks(session),
-  runs: async (session) => (await import("./runs.js")).startRuns(session), check: async (session) => (await import("./check.js")).startCheck(session),
+  video: async (session) => (await connect(import("./video.js"))).startVideo(session), networks: async (session) => (await connect(import("./networks.js"))).startNetworks(session),
+  runs: async (session) => (await connect(import("./runs.js"))).startRuns(session), check: async (session) => (await connect(import("./check.js"))).startCheck(session),
 };
 const IS_APPLE_TOUCH = /Mac|iP(hone|ad|od)/.test(navigator.platform) && navigator.maxTouchPoints > 1;
 const started = {};

@@ -1,7 +1,7 @@
 // The page of one picture: upload or example, depth, distances, scale, lens, points; its address is #picture/KEY. Without a key
 // an example is shown, ready to be measured.
 
-import { byId, get, listItems, listFiles, localize, openDetails, post, readNumber, readSize, showBar, showError, POINT_BYTES, splitCloud, upload } from "./api.js";
+import { byId, connect, get, listItems, listFiles, localize, openDetails, post, readNumber, readSize, showBar, showError, POINT_BYTES, splitCloud, upload } from "./api.js";
 import { startScale, startStage } from "./stage.js";
 import { EXAMPLES, showStart } from "./start.js";
 
@@ -222,7 +222,7 @@ export function startPicture(session) {
     const about = byId("cloud-about"), { result } = state;
     try {
       const query = new URLSearchParams({ edges: byId("edges").value, certain: byId("certain").value, points: MAX_CLOUD });
-      const [{ CloudView }, reply] = await Promise.all([import("/shared/points.js"), get(`/api/photos/${result.photo}/cloud.bin?${query}`, signal)]), bytes = await reply.arrayBuffer();
+      const [{ CloudView }, reply] = await Promise.all([connect(import("/shared/points.js")), get(`/api/photos/${result.photo}/cloud.bin?${query}`, signal)]), bytes = await reply.arrayBuffer();
       if (result !== state.result) return;
       state.cloud ??= new CloudView(byId("cloud"), (text) => { about.textContent = text; }, pick);
       const camera = { fov_deg: result.fov_deg, aspect: result.width / result.height }, across = 2 * Math.tan((result.fov_deg * Math.PI) / 360);

@@ -1,6 +1,6 @@
 // A picture under the pointer: depth at a pixel, measurements that stay, a cross for the keyboard, a divider to depth.
 
-import { byId, localize, make, readNumber, showError } from "./api.js";
+import { byId, ConnectionError, localize, make, readNumber, showError } from "./api.js";
 
 const NEEDED = { length: 2, area: 3, angle: 3, height: 1 }; // points; an area takes more
 const HELP = {
@@ -175,6 +175,7 @@ export function startStage(id, measureItem, changed) {
   }
 
   function notify() {
+    if (!state.result) return;
     saveMeasured(state.result.key, state.items);
     draw();
     changed();
@@ -182,18 +183,19 @@ export function startStage(id, measureItem, changed) {
 
   // Measure the items that are new, or all of them after their depth changed.
   async function measure(isAll) {
-    if (!state.result.has_depth) state.items = [];
+    const { key, has_depth } = state.result;
+    if (!has_depth) state.items = [];
     const items = state.items.filter((item) => !item.isIn3d && (isAll || !item.found));
     await Promise.all(items.map(async (item) => {
       const asked = (item.asked = {}); // a reply before the last one is not shown
       let reply = {};
       try { reply = { found: await measureItem(item) }; } catch (error) {
         if (error.name === "AbortError") return;
-        reply = { error: error instanceof TypeError ? "" : error.message };
+        reply = { error: error instanceof ConnectionError ? "" : error.message };
       }
       if (item.asked === asked) Object.assign(item, { found: undefined, error: undefined, ...reply });
     }));
-    notify();
+    if (state.result?.key === key) notify(); // no other picture was opened meanwhile
   }
 
   function add(item) {

@@ -1,6 +1,6 @@
 // The page of a video: upload, preview, progress, a timeline of frames and depth, path and points; its address is #video/KEY.
 
-import { byId, describeSeconds, get, listFiles, listVerdict, localize, make, post, readNumber, showError, showVerdict, splitCloud, upload } from "./api.js";
+import { byId, connect, describeSeconds, get, listFiles, listVerdict, localize, make, post, readNumber, showError, showVerdict, splitCloud, upload } from "./api.js";
 import { copyPart, startScale, startStage } from "./stage.js";
 
 const POLL_MS = 400, READ_MS = 150, PATH_COLOR = [240, 228, 66], NOW_COLOR = [255, 110, 64], CAMERAS = 12;
@@ -118,7 +118,7 @@ export function startVideo(session) {
 
   // The first frame in 3D, until the whole scene is there.
   async function showPreviewCloud(base) {
-    const [{ CloudView }, reply] = await Promise.all([import("/shared/points.js"), get(`${base}/preview.bin`)]), [points, colors] = splitCloud(await reply.arrayBuffer());
+    const [{ CloudView }, reply] = await Promise.all([connect(import("/shared/points.js")), get(`${base}/preview.bin`)]), [points, colors] = splitCloud(await reply.arrayBuffer());
     if (byId("video-preview").hidden) return;
     byId("preview-pane").hidden = false;
     new CloudView(byId("preview-cloud"), () => {}, () => {}).show(points, colors, "", {});
@@ -296,7 +296,7 @@ export function startVideo(session) {
     const about = byId("video-about"), base = `/api/videos/${state.key}`, { result } = state;
     about.textContent = "Reading points …";
     try {
-      const { CloudView } = await import("/shared/points.js");
+      const { CloudView } = await connect(import("/shared/points.js"));
       const [bytes, { path, ground }] = await Promise.all([(await get(`${base}/cloud.bin`)).arrayBuffer(), (await get(`${base}/path`)).json()]);
       if (result !== state.result) return;
       state.cloud ??= new CloudView(byId("video-cloud"), (text) => { about.textContent = text; }, pick);
