@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.audit.rooms import write_list, write_result
+from tests.data.rendered_world import write_video
 from tests.refusals import refuses
 
+from stadia.audit.item_images import open_item
 from stadia.audit.items import list_items
+from stadia.audit.judge_item import JudgeOptions, judge_item
 from stadia.core.errors import DataError
 
 
@@ -55,7 +58,7 @@ def test_a_list_has_results_images_cameras_and_groups(tmp_path: Path) -> None:
     ("rows", "found"),
     [
         (["result,imges", "a,a/images"], "imges"),
-        (["result,images", "b,a/images"], "'b'"),
+        (["result,images", "b,b/images"], "no file of its rows"),
         (["name", "x"], "no images"),
         (["result,images,name", "a,a/images,x", "a,a/images,x"], "'x' 2 times"),
     ],
@@ -64,6 +67,27 @@ def test_a_malformed_list_is_refused(tmp_path: Path, rows: list[str], found: str
     make_scene(tmp_path / "a")
     with refuses(DataError, found=found):
         list_items(write_list(tmp_path / "items.csv", rows))
+
+
+def test_a_row_with_a_missing_file_fails_alone(tmp_path: Path) -> None:
+    make_scene(tmp_path / "a")
+    rows = ["result,images", "a,a/images", "b,b/images", "c/poses.txt,a/images"]
+    _, gone, posed = list_items(write_list(tmp_path / "items.csv", rows))
+    for item, missing in ((gone, "b/images"), (posed, "c/poses.txt")):
+        verdict = judge_item(item, JudgeOptions())
+        assert (verdict.state, verdict.is_bad) == ("failed", True)
+        assert f"{missing}: found no such file or folder" in verdict.reason
+
+
+def test_frames_of_a_large_video_are_kept_as_small_as_features_need_them(tmp_path: Path) -> None:
+    x, y = np.meshgrid(np.arange(1280), np.arange(722))
+    frame = np.stack([x % 256, y % 256, x // 256 * 50], axis=-1).astype(np.uint8)
+    (item,) = list_items(write_video(tmp_path / "drive.mp4", [frame] * 3))
+    images, _ = open_item(item)
+    image, factor = images.reader(1)
+    assert (image.shape, factor) == ((361, 640, 3), 2.0)
+    assert images.sizes.tolist() == [[1280, 722]] * 3
+    assert abs(image[200, 100, 0] - 200.5) < 6
 
 
 def test_datasets_of_several_formats_are_found_in_one_folder(tmp_path: Path) -> None:
@@ -75,7 +99,8 @@ def test_datasets_of_several_formats_are_found_in_one_folder(tmp_path: Path) -> 
         (frames / f"frame-{index:06d}.color.png").touch()
         (frames / f"frame-{index:06d}.pose.txt").touch()
     assert {item.format for item in list_items(tmp_path)} == {"sevenscenes", ""}
-    assert [item.format for item in list_items(tmp_path / "kitchen")] == ["sevenscenes"]
+    (item,) = list_items(tmp_path / "kitchen")
+    assert (item.format, item.folder) == ("sevenscenes", frames)
 
 
 def test_a_folder_without_items_is_refused(tmp_path: Path) -> None:

@@ -116,6 +116,20 @@ def test_a_watched_folder_is_judged_as_it_fills(tmp_path: Path) -> None:
     assert ([verdict.item for verdict in found.verdicts], found.before) == (["first", "second"], 1)
 
 
+def test_a_recording_that_still_changes_waits_alone(tmp_path: Path) -> None:
+    """Those next to it in a known dataset are judged."""
+    for name in ("seq-01", "seq-02"):
+        (tmp_path / "kitchen" / name).mkdir(parents=True)
+        for index in range(3):
+            (tmp_path / "kitchen" / name / f"frame-{index:06d}.color.png").touch()
+            (tmp_path / "kitchen" / name / f"frame-{index:06d}.pose.txt").touch()
+    later_s = time.time() + 3600
+    os.utime(tmp_path / "kitchen" / "seq-02" / "frame-000002.color.png", (later_s, later_s))
+    request = AuditRequest(dataset=tmp_path / "kitchen", out=tmp_path / "out", workers=0)
+    watched = watch_audit(request, pause_s=0.01, settled_s=0)
+    assert [verdict.item for verdict in next(watched).verdicts] == ["kitchen/seq-01"]
+
+
 def test_exit_codes_follow_the_share_of_bad_items(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

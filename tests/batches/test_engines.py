@@ -1,24 +1,26 @@
 """Work on many items: an item whose process dies is lost alone, and every other one has one result."""
 
+import importlib.util
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.batches.killed_work import make_killed_work, make_noted_work
 from tests.refusals import refuses
 
-from stadia.batches.engines import run_items
-from stadia.core.errors import ConfigError
-
-LIBRARIES = {"local": "concurrent.futures", "ray": "ray", "dask": "distributed"}
+from stadia.batches.engines import ENGINES, check_engine, run_items
+from stadia.core.errors import ConfigError, StadiaError
 
 
-@pytest.fixture(params=LIBRARIES)
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
-    library = LIBRARIES[request.param]
+    library = ENGINES[request.param].library or "concurrent.futures"
     pytest.importorskip(library, reason=f"{library} is not installed: pip install 'stadia[{request.param}]'")
     return str(request.param)
 
@@ -31,6 +33,35 @@ def test_no_process_works_in_this_one() -> None:
 def test_an_unknown_engine_is_refused(engine: str) -> None:
     with refuses(ConfigError, where="--engine", found=engine):
         next(run_items(["a"], make_killed_work, 1, engine))
+
+
+@pytest.mark.parametrize("engine", [name for name, one in ENGINES.items() if one.library])
+def test_an_engine_without_its_library_is_refused(engine: str) -> None:
+    if importlib.util.find_spec(ENGINES[engine].library) is not None:
+        pytest.skip("its library is installed")
+    with refuses(StadiaError, where="--engine", fix=f"stadia[{engine}]"):
+        check_engine(engine)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="it looks for processes in /proc")
+def test_the_processes_of_a_killed_command_end(tmp_path: Path) -> None:
+    code = "from tests.batches.killed_work import wait_in_processes as wait; wait(sys.argv[1])"
+    command = [sys.executable, "-c", f"import sys; {code}", str(tmp_path)]
+    parent = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    try:
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_until(lambda: not any(Path(f"/proc/{file.name}").exists() for file in tmp_path.iterdir()))
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+    stop_s = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < stop_s
+        time.sleep(0.05)
 
 
 @pytest.mark.slow

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from stadia.audit.common_faults import CommonFault
-from stadia.audit.judge_item import ERRORS, ItemVerdict
+from stadia.audit.judge_item import ItemVerdict
 from stadia.core.verdict import Verdict
 from stadia.io.atomic_files import atomic_write, write_lines, write_text
-from stadia.judge.error import Measured
+from stadia.judge.error import QUANTITIES, Measured
 
 TABLE, PARQUET, COMMON, EXCLUDE = "audit.csv", "audit.parquet", "common.csv", "exclude.txt"
 
@@ -62,7 +62,7 @@ def describe_row(verdict: ItemVerdict, common: Sequence[CommonFault]) -> dict[st
         "size": None if first is None else first.size,
         "deviation": None if first is None else first.deviation,
         "unit": "" if first is None else first.unit,
-        "cure": "" if first is None else first.fix,
+        "fix": "" if first is None else first.fix,
         "causes": "; ".join(cause.name for cause in verdict.causes),
         "frames": "; ".join(verdict.frames),
         "common": "; ".join(named),
@@ -73,7 +73,7 @@ def describe_row(verdict: ItemVerdict, common: Sequence[CommonFault]) -> dict[st
         "of": verdict.of,
         "seconds": verdict.seconds,
     }
-    for name in ERRORS:
+    for name in QUANTITIES:
         row[name], row[f"{name}_deviation"] = verdict.error.get(name, (None, None))
     row |= {key: verdict.camera.get(key) for key in ("fx", "fy", "cx", "cy", "width", "height")}
     row |= {"depth": verdict.depth, "result": verdict.result, "source": verdict.source}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ from stadia.data.frame_selection import spread_indices
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.poses import invert_pose
 from stadia.io.image_files import read_rgb_near, read_upright_size
+from stadia.io.input_files import check_path_exists
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.io.video_decoding import estimate_frame_count, read_video_header, stream_segment, stream_video
@@ -63,6 +65,9 @@ def open_item(item: AuditItem) -> tuple[ItemImages, Reconstruction | None]:
 
     Raises DataError if the images or the result cannot be read.
     """
+    for path in (item.images, item.result):
+        if path is not None:
+            check_path_exists(path)
     if item.format:
         return _open_recording(item)
     result = None if item.result is None else read_reconstruction(item.result)
@@ -97,26 +102,37 @@ def _decode_video(item: AuditItem) -> ItemImages:
     if count < MIN_IMAGES:
         raise DataError(path, found=f"{count} frames", expected=f"at least {MIN_IMAGES}", fix="check the video")
     share = max(0.5 - MAX_DECODED / count / 2, 0.0)
-    decoded = dict[int, NDArray[np.uint8]]()
+    decoded = dict[int, tuple[NDArray[np.uint8], float]]()
     times = dict[int, float]()
+    width = height = 0
     for frame in stream_video(path) if share == 0 else stream_segment(path, share):
-        decoded[frame.index] = frame.image
+        height, width = frame.image.shape[:2]
+        decoded[frame.index] = _shrink(frame.image)
         times[frame.index] = frame.time_s
         if len(decoded) >= MAX_DECODED:
             break
     indices = sorted(index for index in decoded if 0 <= index < count)
     first = indices[0]
     last = next((index for index in range(first, count) if index not in decoded), count)
-    height, width = decoded[first].shape[:2]
     rate_hz = header.rate_hz or 1.0
     return ItemImages(
         item.name,
         tuple(f"{index:06d}" for index in range(count)),
         np.tile(np.array([width, height], np.int64), (count, 1)),
         range(first, last),
-        lambda index: (decoded[index], 1.0),
+        decoded.__getitem__,
         times_s=times[first] + (np.arange(count) - first) / rate_hz,
     )
+
+
+def _shrink(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+    """Return an image with the mean of squares of pixels, at MAX_SIDE_PX or a little more, and the side of a square."""
+    factor = max(max(image.shape[:2]) // MAX_SIDE_PX, 1)
+    if factor == 1:
+        return image, 1.0
+    height, width = (side // factor for side in image.shape[:2])
+    whole = image[: height * factor, : width * factor]
+    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.uint8), float(factor)
 
 
 def _open_recording(item: AuditItem) -> tuple[ItemImages, Reconstruction | None]:

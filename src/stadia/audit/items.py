@@ -9,17 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.registry import find_nearest_name
 from stadia.data import DATASETS
 from stadia.io.image_files import IMAGE_SUFFIXES
 from stadia.io.input_files import (
     check_path_exists,
     expand_home,
     find_glob,
+    is_existing_path,
     is_glob,
     make_absolute,
     natural_sort_key,
-    read_csv,
+    read_list,
 )
 from stadia.io.records.read import find_format
 from stadia.io.video_decoding import VIDEO_SUFFIXES
@@ -53,6 +53,7 @@ class AuditItem:
     result: cameras and poses of the images, in a format of `stadia.io.records.read.FORMATS`; None without.
     format: name of the dataset's format; "" for a folder of images or a video.
     recording: name of the recording in a dataset of that format.
+    folder: the folder or file of that recording; other recordings may have the same one.
     calibration: camera of the images, a file or numbers; None for the one of the result.
     groups: name of the item's group by the kind of group, such as {"camera": "left", "day": "2024-05-03"}.
     """
@@ -62,6 +63,7 @@ class AuditItem:
     result: Path | None = None
     format: str = ""
     recording: str = ""
+    folder: Path | None = None
     calibration: str | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
 
@@ -138,8 +140,8 @@ def _find_items(path: Path, root: Path, depth: int) -> Iterator[AuditItem]:
         return
     if (format := _find_dataset(path)) is not None and not _has_other_items(path, format, depth):
         prefix = "" if path == root else f"{name}/"
-        for recording in DATASETS.load(format)().find_recordings(path):
-            yield AuditItem(name=f"{prefix}{recording}", images=path, format=format, recording=recording)
+        for recording, folder in DATASETS.load(format)().find_recordings(path).items():
+            yield AuditItem(name=f"{prefix}{recording}", images=path, format=format, recording=recording, folder=folder)
         return
     images = _find_images(path)
     result = _find_result(path, images)
@@ -223,42 +225,31 @@ def _find_result_of(video: Path) -> Path | None:
 
 
 def _read_list(path: Path) -> list[AuditItem]:
-    rows = read_csv(path, expected=EXPECTED)
-    columns = [(name or "").strip() for name in (rows[0] if rows else ())]
-    if wrong := [name for name in columns if name not in COLUMNS]:
-        near = find_nearest_name(wrong[0], list(COLUMNS))
-        fix = f"did you mean '{near}'?" if near else "rename or remove it"
-        raise DataError(path, found=f"a column '{wrong[0]}'", expected=EXPECTED, fix=fix)
+    """Return an item for each row. One whose files are missing is an item too, which fails alone when it is judged.
+
+    Raises DataError if no row has images that exist, since the list then belongs to another folder.
+    """
     items = []
-    for number, row in enumerate(rows, start=2):
-        cells = {key.strip(): value.strip() for key, value in row.items()}
-        where = f"{path}, row {number}"
-        result = _join_path(path, where, cells.get("result", ""))
-        images = _join_path(path, where, cells.get("images", ""))
+    for where, cells in read_list(path, columns=COLUMNS, expected=EXPECTED, max_rows=MAX_ITEMS):
+        result, images = (path.parent / expand_home(cells[key]) if cells.get(key) else None for key in COLUMNS[:2])
         if images is None and result is not None:
-            images = _find_images(result if result.is_dir() else result.parent)
+            folder = result if result.is_dir() else result.parent
+            images = _find_images(folder) or folder
         if images is None:
             fix = "fill the column images"
             raise DataError(where, found="no images", expected="a folder or a video", fix=fix)
         calibration = cells.get("calibration") or None
         if calibration is not None and "=" not in calibration:
-            calibration = str(_join_path(path, where, calibration))
+            calibration = str(path.parent / expand_home(calibration))
         groups = {key: cells[key] for key in GROUPS if cells.get(key)}
         name = cells.get("name") or _name_of(result or images, path.parent)
         items.append(AuditItem(name=name, images=images, result=result, calibration=calibration, groups=groups))
+    if items and not any(is_existing_path(item.images) for item in items):
+        found, expected = f"no file of its rows, such as {items[0].images}", "paths relative to the list"
+        raise DataError(path, found=found, expected=expected, fix="check the paths")
     return items
 
 
 def _name_of(path: Path, root: Path) -> str:
     inside = path.relative_to(root) if path.is_relative_to(root) else Path(*path.parts[1:])
     return inside.as_posix()
-
-
-def _join_path(table: Path, where: str, text: str) -> Path | None:
-    if not text:
-        return None
-    with contextlib.suppress(OSError, ValueError):
-        path = table.parent / expand_home(text)
-        if path.exists():
-            return path
-    raise DataError(where, found=f"'{text[:200]}', which does not exist", expected="a path", fix="check the path")

@@ -25,7 +25,7 @@ from stadia.core.verdict import Verdict, find_worst
 from stadia.data.recordings import FrameRange
 from stadia.io.atomic_files import open_atomic
 from stadia.io.records.reconstruction import Reconstruction
-from stadia.judge.error import Measured
+from stadia.judge.error import QUANTITIES, Measured
 from stadia.judge.finding import Severity
 from stadia.judge.purposes import PURPOSES, Purpose, PurposeVerdict, find_measured
 from stadia.judge.reconstructions.check_reconstruction import (
@@ -305,7 +305,7 @@ def _describe(
     hashes: tuple[str, ...],
 ) -> ItemVerdict:
     error = verdict.error if verdict.search.found is None else verdict.error_after_fix
-    measured = {name: getattr(error, name) for name in ERRORS}
+    measured = {name: getattr(error, name) for name in QUANTITIES}
     if error.principal_point_px is not None:
         measured |= {
             f"principal_point_{axis}_px": one for axis, one in zip("xy", error.principal_point_px, strict=True)
@@ -345,21 +345,6 @@ def _describe(
         step=_round_known(step),
         hashes=hashes,
     )
-
-
-ERRORS = (
-    "rotation_deg",
-    "neighbor_rotation_deg",
-    "position_share",
-    "focal_share",
-    "aspect_share",
-    "distortion_px",
-    "drift_deg",
-    "length_share",
-    "inconsistent_px",
-    "depth_share",
-)
-"""Fields of `MeasuredError` that are written for each item."""
 
 
 def _describe_camera(given: Reconstruction, posed: PosedImages, chosen: Sequence[int]) -> dict[str, float]:

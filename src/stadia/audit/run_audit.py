@@ -6,10 +6,10 @@ OUT/audit.json has the options, OUT/ledger.jsonl a line for each attempt at an i
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from stadia.audit.audit_files import write_tables
@@ -123,19 +123,27 @@ def watch_audit(
         except DataError:  # nothing has arrived, or a scene is being written
             if request.dataset.suffix.lower() == ".csv":
                 raise
-        arrived = [item for item in listed if item.name not in seen and time.time() - _find_change_s(item) >= settled_s]
+        find_change_s = functools.cache(_find_change_s)  # recordings of some datasets share a folder
+        arrived = [
+            item
+            for item in listed
+            if item.name not in seen
+            and all(time.time() - find_change_s(place) >= settled_s for place in _list_places(item))
+        ]
         if arrived:
             seen.update({item.name: item for item in arrived})
             yield _audit_items(request, [item for item in listed if item.name in seen], track)
         time.sleep(pause_s)
 
 
-def _find_change_s(item: AuditItem) -> float:
-    """Return the time of the last change of the files of an item, seconds since 1970."""
-    places = [path for path in (item.images, item.result) if path is not None]
-    files = [file for path in places for file in (path, *(path.rglob("*") if path.is_dir() else ()))]
+def _list_places(item: AuditItem) -> list[Path]:
+    return [path for path in (item.folder or item.images, item.result) if path is not None]
+
+
+def _find_change_s(place: Path) -> float:
+    """Return the time of the last change of a file, or of the files in a folder, seconds since 1970."""
     times_s = [0.0]
-    for file in files:
+    for file in (place, *(place.rglob("*") if place.is_dir() else ())):
         with contextlib.suppress(OSError):  # a temporary file
             times_s.append(file.stat().st_mtime)
     return max(times_s)
@@ -173,7 +181,7 @@ def _audit_items(request: AuditRequest, items: Sequence[AuditItem], track: Track
 
 
 def _judge_items(items: Iterable[AuditItem], options: JudgeOptions, request: AuditRequest) -> Iterator[ItemVerdict]:
-    for item, verdict in run_items(items, partial(make_judge, options), request.workers, request.engine):
+    for item, verdict in run_items(items, functools.partial(make_judge, options), request.workers, request.engine):
         yield verdict if verdict is not None else ItemVerdict(item=item.name, state="failed", reason=LOST)
 
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import multiprocessing
 import os
 import signal
+import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -54,21 +57,25 @@ def run_items(
 
     Raises ConfigError for another engine, StadiaError if its library is not installed.
     """
-    name, _, address = engine.partition(":")
     check_engine(engine)
+    name, _, address = engine.partition(":")
     if workers == 0 and name == "local":
         work = make_work()
         yield from ((item, work(item)) for item in items)
         return
-    yield from ENGINES[name](items, make_work, max(workers, 1), address)
+    yield from ENGINES[name].run(items, make_work, max(workers, 1), address)
 
 
 def check_engine(engine: str) -> None:
-    """Raise ConfigError for an engine that does not exist."""
+    """Raise ConfigError for an engine that does not exist, and StadiaError if its library is not installed."""
     name, _, address = engine.partition(":")
     if name not in ENGINES or (address and name == "local"):
         expected = "local, ray, dask, ray:ADDRESS or dask:ADDRESS"
         raise ConfigError("--engine", found=engine, expected=expected, fix="choose an engine")
+    library = ENGINES[name].library
+    if library and importlib.util.find_spec(library) is None:
+        fix = f"pip install 'stadia[{name}]'"
+        raise StadiaError("--engine", found=f"no {library}", expected="an installed library", fix=fix)
 
 
 # -- a pool of processes
@@ -92,7 +99,7 @@ def _run_pool(
     context = multiprocessing.get_context("spawn")
     started: SimpleQueue[int] = context.SimpleQueue()
     running: dict[Future[Result], Item] = {}
-    pool = ProcessPoolExecutor(min(workers, len(waiting)), context, _note_process, (started,))
+    pool = ProcessPoolExecutor(min(workers, len(waiting)), context, _start_process, (started,))
     batch, is_broken = uuid.uuid4().hex, False
     try:
         while (waiting or running) and not is_broken:
@@ -120,8 +127,17 @@ def _run_pool(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _note_process(started: SimpleQueue[int]) -> None:
+def _start_process(started: SimpleQueue[int]) -> None:
+    """Record this process, and end it as soon as the one that started it ends, even if that is killed."""
     started.put(os.getpid())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 _KEPT: dict[str, Callable[[Any], Any]] = {}
@@ -164,7 +180,7 @@ def _hand_out(
 def _run_ray(
     items: Iterable[Item], make_work: MakeWork, workers: int, address: str
 ) -> Iterator[tuple[Item, Result | None]]:
-    ray = _import_library("ray", "ray")
+    ray = importlib.import_module("ray")
     where = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
     ray.init(log_to_driver=False, **where)
     batch, work = uuid.uuid4().hex, ray.remote(max_retries=RETRIES)(_work)
@@ -193,7 +209,7 @@ def _run_ray(
 def _run_dask(
     items: Iterable[Item], make_work: MakeWork, workers: int, address: str
 ) -> Iterator[tuple[Item, Result | None]]:
-    distributed = _import_library("distributed", "dask")
+    distributed = importlib.import_module("distributed")
     batch = uuid.uuid4().hex
     with contextlib.ExitStack() as opened:
         if not address:
@@ -216,13 +232,20 @@ def _run_dask(
         )
 
 
-def _import_library(name: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        fix = f"pip install 'stadia[{extra}]'"
-        raise StadiaError("--engine", found=f"no {name}", expected="an installed library", fix=fix) from error
+@dataclass(frozen=True)
+class Engine:
+    """What runs the processes.
+
+    run: function of items, `make_work`, the number of workers and an address.
+    library: the library that it imports; "" for none.
+    """
+
+    run: Callable[..., Iterator[Any]]
+    library: str = ""
 
 
-ENGINES: Mapping[str, Callable[..., Iterator[Any]]] = {"local": _run_local, "ray": _run_ray, "dask": _run_dask}
-"""Functions of items, `make_work`, the number of workers and an address, by the name of the engine."""
+ENGINES: Mapping[str, Engine] = {
+    "local": Engine(_run_local),
+    "ray": Engine(_run_ray, "ray"),
+    "dask": Engine(_run_dask, "distributed"),
+}

@@ -11,7 +11,7 @@ import typer
 
 from stadia.cli.options import EngineOption, JsonOption, argument, flag, number, option
 from stadia.cli.output import echo, print_lines, show_progress
-from stadia.cli.results import STOPPED
+from stadia.cli.results import LEFT_OPEN, STOPPED
 from stadia.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 MAX_LISTED = 6
 """Most items and common faults that are listed; audit.csv and common.csv have all."""
-
-OPEN = 3
-"""Exit code if so many items are not judged that the share of bad ones is open."""
 
 
 def audit(
@@ -117,7 +114,7 @@ def find_exit_code(audit: Audit, max_bad: float) -> int:
     """Return 0 if at most a share of the items is bad, 1 if more are, and 3 if the items that are not judged decide."""
     if audit.bad_share > max_bad:
         return STOPPED
-    return OPEN if audit.bad_share + audit.open_share > max_bad and audit.open_share > 0 else 0
+    return LEFT_OPEN if audit.bad_share + audit.open_share > max_bad and audit.open_share > 0 else 0
 
 
 def list_lines(audit: Audit, out: Path) -> Iterator[str]:

@@ -12,7 +12,7 @@ import typer
 
 from stadia.cli.options import JsonOption, argument, option
 from stadia.cli.output import echo, print_lines, show_progress
-from stadia.cli.results import STOPPED
+from stadia.cli.results import LEFT_OPEN, STOPPED
 from stadia.predict.options import about
 
 if TYPE_CHECKING:
@@ -153,15 +153,11 @@ def describe_camera(reconstruction: Reconstruction) -> str:
     return ",".join(f"{key}={value:.7g}" for key, value in (*numbers.items(), *lens) if value)
 
 
-NOT_MEASURABLE = 3
-"""Exit code of a result whose error cannot be measured."""
-
-
 def find_exit_code(verdict: ReconstructionVerdict) -> int:
     """Return 0 if the result holds for what was asked, 1 if it does not, and 3 if this cannot be measured."""
     if verdict.grade == "unusable" or (verdict.are_asked and any(p.holds is False for p in verdict.purposes)):
         return STOPPED
-    return NOT_MEASURABLE if verdict.grade == "not judged" or (verdict.are_asked and verdict.grade != "usable") else 0
+    return LEFT_OPEN if verdict.grade == "not judged" or (verdict.are_asked and verdict.grade != "usable") else 0
 
 
 def list_cases(verdict: ReconstructionVerdict, code: int) -> list[PipelineCase]:
@@ -174,7 +170,7 @@ def list_cases(verdict: ReconstructionVerdict, code: int) -> list[PipelineCase]:
     from stadia.report.pipeline_report import Outcome, PipelineCase
 
     failed = Outcome.FAILED if code == STOPPED else Outcome.NOTED
-    left_open = Outcome.OPEN if code == NOT_MEASURABLE else Outcome.NOTED
+    left_open = Outcome.OPEN if code == LEFT_OPEN else Outcome.NOTED
     outcomes = {True: Outcome.PASSED, False: failed, None: left_open}
     cases = [
         PipelineCase(f"good for {purpose.purpose.key}", outcomes[purpose.holds], purpose.reason)

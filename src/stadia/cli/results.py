@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from stadia.judge.recordings.recording_survey import BaselineAgreement
 
 STOPPED = 1
-"""Exit code if a finding stops a training."""
+"""Exit code if a finding stops a training, or a result, calibration or dataset is not as good as it has to be."""
+
+LEFT_OPEN = 3
+"""Exit code if this cannot be measured."""
 
 COLORS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 

@@ -11,7 +11,7 @@ import typer
 
 from stadia.cli.options import ForceOption, JsonOption, argument, option, refuse_options
 from stadia.cli.output import echo, print_lines, show_progress
-from stadia.cli.results import STOPPED
+from stadia.cli.results import LEFT_OPEN, STOPPED
 
 if TYPE_CHECKING:
     from stadia.core.verdict import Verdict
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from stadia.judge.rigs.check_hand_eye import HandEyeVerdict
     from stadia.judge.rigs.gyroscope_check import GyroscopeVerdict
     from stadia.judge.rigs.pinned_rig import PinnedRigVerdict
-
-NOT_MEASURABLE = 3
-"""Exit code if an error cannot be measured."""
 
 rig = typer.Typer(help="Check calibrations between cameras, robots and other sensors.", no_args_is_help=True)
 
@@ -105,7 +102,7 @@ def find_exit_code(grade: Verdict, *, are_asked: bool) -> int:
     """Return 0 if a calibration holds, 1 if it does not, and 3 if this cannot be measured."""
     if grade == "unusable":
         return STOPPED
-    return NOT_MEASURABLE if grade == "not judged" or (are_asked and grade == "doubtful") else 0
+    return LEFT_OPEN if grade == "not judged" or (are_asked and grade == "doubtful") else 0
 
 
 def list_hand_eye_lines(log: Path, verdict: HandEyeVerdict) -> Iterator[str]:
@@ -293,7 +290,7 @@ def cameras_of_rig(
         for verdict in verdicts:
             print_lines(list_pair_lines(verdict))
     codes = [find_exit_code(verdict.grade, are_asked=bool(wanted)) for verdict in verdicts]
-    if code := next((code for code in (STOPPED, NOT_MEASURABLE) if code in codes), 0):
+    if code := next((code for code in (STOPPED, LEFT_OPEN) if code in codes), 0):
         raise typer.Exit(code)
 
 

@@ -29,6 +29,7 @@ from typing import Any, BinaryIO, TypeVar
 import platformdirs
 
 from stadia.core.errors import DataError, StadiaError, summarize_exception
+from stadia.core.registry import find_nearest_name
 from stadia.io.atomic_files import explain_write_error
 
 MAX_TEXT_BYTES = 64 << 20
@@ -203,6 +204,50 @@ def read_csv(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> l
     Raises DataError for rows that are shorter or longer than the header.
     """
     return parse_csv(path, read_text(path, expected=expected, max_bytes=max_bytes), expected)
+
+
+def read_list(
+    path: Path, *, columns: Collection[str], expected: str, max_rows: int
+) -> list[tuple[str, dict[str, str]]]:
+    """Read a CSV of inputs, one a row: return the place of each row for messages, and its cells by column.
+
+    path: the file.
+    columns: names of all columns that it may have.
+    expected: description of a valid file, for messages.
+    max_rows: most rows.
+
+    Raises DataError for another column, a row that is shorter or longer than the header, or more rows.
+    """
+    rows = read_csv(path, expected=expected)
+    if len(rows) > max_rows:
+        raise DataError(path, found=f"{len(rows)} rows", expected=f"at most {max_rows}", fix="split the list")
+    names = [(name or "").strip() for name in (rows[0] if rows else ())]
+    if wrong := [name for name in names if name not in columns]:
+        near = find_nearest_name(wrong[0], list(columns))
+        fix = f"did you mean '{near}'?" if near else "rename or remove it"
+        raise DataError(path, found=f"a column '{wrong[0]}'", expected=expected, fix=fix)
+    return [
+        (f"{path}, row {number}", {key.strip(): value.strip() for key, value in row.items()})
+        for number, row in enumerate(rows, start=2)
+    ]
+
+
+def join_listed_path(list_file: Path, where: str, text: str) -> Path:
+    """Return the path that a row of a list names, which may be relative to the list.
+
+    list_file: the list.
+    where: place of the row, for messages.
+    text: the path as written.
+
+    Raises DataError if it does not exist.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        path = list_file.parent / expand_home(text)
+        if path.exists():
+            return path
+    raise DataError(
+        where, found=f"'{text[:200]}', which does not exist", expected="a path that exists", fix="check the path"
+    )
 
 
 def parse_csv(path: object, text: str, expected: str) -> list[dict[str, str]]:

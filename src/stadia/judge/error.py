@@ -138,7 +138,7 @@ class MeasuredError:
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: value and deviation of each measurement, or None."""
         found: dict[str, Any] = {}
-        for name in _NAMES:
+        for name in QUANTITIES:
             measured: Measured | None = getattr(self, name)
             found[name] = None if measured is None else measured._asdict()
         center = self.principal_point_px
@@ -146,7 +146,7 @@ class MeasuredError:
         return {**found, "parts": self.parts, "extent": self.extent}
 
 
-_NAMES = (
+QUANTITIES = (
     "rotation_deg",
     "neighbor_rotation_deg",
     "position_share",
@@ -158,3 +158,4 @@ _NAMES = (
     "length_share",
     "inconsistent_px",
 )
+"""Fields of `MeasuredError` that are single measurements."""

@@ -13,7 +13,6 @@ import numpy as np
 
 from stadia.core.config import parse_value, resolve_config
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.registry import find_nearest_name
 from stadia.core.types import Recording
 from stadia.data.config import CameraConfig, SourceOptions
 from stadia.data.formats.stadia_folder import StadiaFolder
@@ -25,13 +24,12 @@ from stadia.data.video.video_camera import NO_CAMERA
 from stadia.data.video.video_files import OwnVideo, sample_segment
 from stadia.io.image_files import IMAGE_SUFFIXES
 from stadia.io.input_files import (
-    MAX_TEXT_BYTES,
-    expand_home,
     find_glob,
     is_glob,
+    join_listed_path,
     make_absolute,
     natural_sort_key,
-    read_csv,
+    read_list,
     read_text,
 )
 from stadia.io.number_rows import read_kitti_poses
@@ -225,15 +223,7 @@ def _find_videos(path: Path) -> list[Path]:
     if path.is_dir():
         return _list_folder(path)
     lines = list(_read_paths(path)) if path.is_file() else []
-    return [_join_path(path, number, line) for number, line in lines]
-
-
-def _join_path(list_file: Path, row: int, text: str) -> Path:
-    with contextlib.suppress(OSError, ValueError):
-        path = list_file.parent / expand_home(text)
-        if path.exists():
-            return path
-    raise DataError(f"{list_file}, row {row}", found=f"'{text[:200]}', which does not exist", expected="a path")
+    return [join_listed_path(path, f"{path}, row {number}", line) for number, line in lines]
 
 
 def _name_of(file: Path, root: Path) -> str:
@@ -242,27 +232,19 @@ def _name_of(file: Path, root: Path) -> str:
 
 
 def _read_table(path: Path) -> list[VideoEntry]:
-    rows = read_csv(path, expected=_EXPECTED, max_bytes=MAX_TEXT_BYTES)
-    if len(rows) > MAX_VIDEOS:
-        raise DataError(path, found=f"{len(rows)} videos", expected=f"at most {MAX_VIDEOS}", fix="split the list")
-    columns = [(name or "").strip() for name in (rows[0] if rows else ())]
-    if rows and (wrong := [name for name in columns if name not in COLUMNS]):
-        near = find_nearest_name(wrong[0], list(COLUMNS))
-        fix = f"did you mean '{near}'?" if near else "rename or remove it"
-        raise DataError(path, found=f"a column '{wrong[0]}'", expected=_EXPECTED, fix=fix)
     entries = []
-    for number, row in enumerate(rows, start=2):
-        cells = {key.strip(): value.strip() for key, value in row.items()}
+    for where, cells in read_list(path, columns=COLUMNS, expected=_EXPECTED, max_rows=MAX_VIDEOS):
         if not cells.get("video"):
-            raise DataError(f"{path}, row {number}", found="no video", expected="a path", fix="fill the column video")
-        paths = {key: _join_path(path, number, cells[key]) for key in ("video", "masks", "track") if cells.get(key)}
+            raise DataError(where, found="no video", expected="a path", fix="fill the column video")
+        columns = [key for key in ("video", "masks", "track") if cells.get(key)]
+        paths = {key: join_listed_path(path, where, cells[key]) for key in columns}
         video = paths["video"]
         name = cells.get("name") or _name_of(Path(os.path.relpath(video, path.parent)), Path())
         entries.append(
             VideoEntry(
-                name=_check_name(path, number, name),
+                name=_check_name(where, name),
                 path=video,
-                camera=_parse_camera(path, number, cells.get("camera", "")),
+                camera=_parse_camera(path, where, cells.get("camera", "")),
                 rig=cells.get("rig", ""),
                 masks=paths.get("masks"),
                 track=paths.get("track"),
@@ -273,15 +255,15 @@ def _read_table(path: Path) -> list[VideoEntry]:
     return entries
 
 
-def _check_name(path: Path, row: int, name: str) -> str:
+def _check_name(where: str, name: str) -> str:
     parts = [part for part in name.split("/") if part != ".."]  # Videos may be outside of the list's folder.
     if not parts or any(not part or part == "." or "\\" in part for part in parts):
         fix = "fill the column name"
-        raise DataError(f"{path}, row {row}", found=f"the name '{name[:80]}'", expected="words joined by /", fix=fix)
+        raise DataError(where, found=f"the name '{name[:80]}'", expected="words joined by /", fix=fix)
     return "/".join(parts)
 
 
-def _parse_camera(path: Path, row: int, text: str) -> CameraConfig | None:
+def _parse_camera(path: Path, where: str, text: str) -> CameraConfig | None:
     if not text:
         return None
     if text == "estimate":
@@ -291,9 +273,10 @@ def _parse_camera(path: Path, row: int, text: str) -> CameraConfig | None:
         try:
             return resolve_config(CameraConfig, {key: parse_value(value)})
         except StadiaError as error:
-            where = f"{path}, row {row}, column camera"
-            raise DataError(where, found=error.found, expected=error.expected, fix=error.fix) from error
-    return CameraConfig(K_file=str(_join_path(path, row, text)))
+            raise DataError(
+                f"{where}, column camera", found=error.found, expected=error.expected, fix=error.fix
+            ) from error
+    return CameraConfig(K_file=str(join_listed_path(path, where, text)))
 
 
 # -- opening
