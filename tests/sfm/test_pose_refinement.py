@@ -123,6 +123,20 @@ def test_poses_that_explain_nothing_start_from_pairs_of_images() -> None:
     assert measure_ate(refined.reconstruction.T_camera_world) < 0.002
 
 
+@pytest.mark.parametrize("exchanged", [(0, 5), (2, 6)])
+def test_exchanged_poses_of_images_that_share_only_pairs_return(exchanged: tuple[int, int]) -> None:
+    """Points of other images cannot place an image whose features each match one other image."""
+    whole, pairs = make_matches(), list[FramePair]()
+    for number, pair in enumerate(whole.pairs):
+        apart_px = 0.03 * number if {pair.first, pair.second} & set(exchanged) else 0.0  # so it is another feature
+        pairs.append(replace(pair, xy_first=pair.xy_first + apart_px, xy_second=pair.xy_second + apart_px))
+    T = T_TRUE.copy()
+    T[list(exchanged)] = T[list(exchanged[::-1])]
+    adjusted = adjust_poses(make_reconstruction(T), replace(whole, pairs=pairs), threads=1)
+    assert measure_ate(adjusted.posed.T_camera_world) < 0.01 < measure_ate(T)
+    assert adjusted.has_converged  # from the given poses, not from pairs of images
+
+
 @pytest.mark.slow
 def test_right_poses_stay() -> None:
     """Adjusted poses are not changed again, and true ones at most within their deviation."""

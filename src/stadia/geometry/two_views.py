@@ -47,11 +47,13 @@ def rotation_deg(R: Array) -> float:
 def epipolar_distance_px(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> Array:
-    """Compute the Sampson distances (N,) of matches to the epipolar geometry (Hartley and Zisserman, 2nd ed., 11.4.3).
+    """Compute the Sampson distances (..., N) of matches to epipolar geometries.
+
+    Source: Hartley and Zisserman, Multiple View Geometry, 2nd ed., 11.4.3.
 
     first_px, second_px: (N, 2) matched pixels (x, y) in the two images.
     K_first, K_second: (3, 3) intrinsics of the two images, pixels.
-    T_second_first: (4, 4) motion from the first to the second camera.
+    T_second_first: (..., 4, 4) motions from the first to the second camera.
 
     Examples:
         >>> K, T = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]]), np.eye(4)
@@ -60,13 +62,13 @@ def epipolar_distance_px(
         >>> epipolar_distance_px(first_px, second_px, K, K, T).round(2).tolist()
         [0.71]
     """
-    E = hat(T_second_first[:3, 3]) @ T_second_first[:3, :3]
+    E = hat(T_second_first[..., :3, 3]) @ T_second_first[..., :3, :3]
     F = np.linalg.inv(K_second).T @ E @ np.linalg.inv(K_first)
     first = np.column_stack([first_px, np.ones(len(first_px))])
     second = np.column_stack([second_px, np.ones(len(second_px))])
-    lines_second, lines_first = first @ F.T, second @ F
-    gradient = np.sqrt((lines_second[:, :2] ** 2).sum(1) + (lines_first[:, :2] ** 2).sum(1))
-    return np.abs((second * lines_second).sum(1)) / np.maximum(gradient, 1e-12)
+    lines_second, lines_first = first @ F.swapaxes(-1, -2), second @ F
+    gradient = np.sqrt((lines_second[..., :2] ** 2).sum(-1) + (lines_first[..., :2] ** 2).sum(-1))
+    return np.abs((second * lines_second).sum(-1)) / np.maximum(gradient, 1e-12)
 
 
 def find_epipolar_inliers(first_px: NDArray, second_px: NDArray, max_error_px: float) -> NDArray[np.bool_]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.geometry.poses import invert_pose, so3_log
+from stadia.geometry.two_views import epipolar_distance_px
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.sfm.image_matches import MAX_SIDE_PX, ImageMatches
 from stadia.sfm.match_triangulation import (
@@ -92,7 +93,10 @@ MIN_FIT = 0.4
 """An image whose features fit their points by less than this share is placed again by the points of other images."""
 
 MIN_PLACED = 12
-"""Fewest points that place an image again."""
+"""Fewest points, or matches, that place an image again."""
+
+MAX_EXCHANGED = 0.34
+"""Largest share of the images whose poses are exchanged one by one."""
 
 PLACE_PX, PLACE_TRIES = 6.0, 300
 """Largest distance of these points from their features, pixels of 640, and number of random samples of them."""
@@ -462,6 +466,39 @@ def _place_again(candidate: _Candidate, miss_px: float) -> _Candidate:
     return _replace_poses(candidate, T)
 
 
+def _exchange_poses(given: _Candidate) -> _Candidate:
+    """Give an image that contradicts its pose the given pose of another image, if its matches fit that one.
+
+    Points do not place an exchanged image that shares few of them with two others.
+    """
+    view, T = given.view, given.posed.T_camera_world
+    from_world, K = invert_pose(T), view.camera.K
+    pairs = [(*view.find_rows(pair).tolist(), pair.xy_first, pair.xy_second) for pair in view.list_pairs()]
+    count, fits = np.zeros(len(T), int), np.zeros(len(T), int)
+    for first, second, xy_first, xy_second in pairs:
+        errors_px = epipolar_distance_px(xy_first, xy_second, K, K, T[second] @ from_world[first])
+        count[[first, second]] += len(errors_px)
+        fits[[first, second]] += int((errors_px < MISSES_PX[0]).sum())
+    wrong = (fits < MIN_FIT * count) & (count >= MIN_PLACED)
+    if not 2 <= wrong.sum() <= MAX_EXCHANGED * len(T):
+        return given
+    moved = T.copy()
+    for row in np.flatnonzero(wrong):
+        seen, fitting = np.zeros(len(T), int), np.zeros(len(T), int)
+        for first, second, xy_first, xy_second in pairs:
+            other = first if second == row else second
+            if row not in (first, second) or wrong[other]:
+                continue
+            tried = T[wrong] @ from_world[other]
+            xy = (xy_first, xy_second) if second == row else (xy_second, xy_first)
+            seen[wrong] += len(xy_first)
+            fitting[wrong] += (epipolar_distance_px(*xy, K, K, tried) < MISSES_PX[0]).sum(1)
+        best = int(fitting.argmax())
+        if fitting[best] >= max(MIN_PLACED, (1 - MIN_FIT) * seen[best]):
+            moved[row] = T[best]
+    return _replace_poses(given, moved)
+
+
 def _converge(start: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
     """Triangulate and adjust several times, with ever smaller thresholds."""
     start = _place_again(start, MISSES_PX[0])
@@ -476,7 +513,7 @@ def _search(given: _Candidate, matches: ImageMatches, focal_factor: float, threa
     The starts are the given poses, then the same with other focal lengths (`_list_focals`), then those of
     `_list_starts`.
     """
-    best = _converge(given, matches, threads)
+    best = _converge(_exchange_poses(given), matches, threads)
     has_converged = True
     if _measure_unexplained(best) < MAX_UNEXPLAINED:
         return best, has_converged

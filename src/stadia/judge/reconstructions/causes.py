@@ -158,10 +158,10 @@ class Measurements:
     matches: ImageMatches
 
     def take_poses(self, posed: PosedImages) -> PosedImages:
-        """Return images with the adjusted poses where they have one."""
+        """Return images with the adjusted poses where they have one; wrong images keep theirs."""
         T = posed.T_camera_world.copy()
         for part in self.differences:
-            T[part.rows] = part.T_adjusted
+            T[part.rows[~part.is_wrong]] = part.T_adjusted[~part.is_wrong]
         return replace(posed, T_camera_world=T)
 
 
