@@ -1,6 +1,7 @@
 """`stadia masks`: written whole, resumed, refused where another made them, and read by what needs them."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,16 @@ import numpy as np
 import pytest
 from tests.refusals import refuses
 
+from stadia.batches.ledger import read_rows
+from stadia.batches.video_batch import VideoResult
 from stadia.core.errors import DataError
+from stadia.core.progress import no_progress
 from stadia.data.mask_files import CocoMasks, MaskFiles
 from stadia.data.mask_objects import find_mask_boxes
 from stadia.data.open_dataset import open_recordings
 from stadia.predict import masks as module
 from stadia.predict.masks import MasksRequest, create_mask_maker, prepare_masks
+from stadia.predict.masks_batch import mask_videos
 from stadia.predict.tiled_masks import TiledSegmenter
 
 SIZE = 40, 60
@@ -66,6 +71,20 @@ def test_a_video_gets_its_masks_a_sheet_and_a_reader_that_finds_them(video, tmp_
     assert recording.mask_reader.classes == {1: "road", 2: "car"}
     assert (masks.semantic[11:25, 15:35] == 2).all()
     assert len(np.unique(masks.instance)) == 2
+
+
+def test_many_videos_get_masks_each_by_a_network_that_is_opened_once(video, tmp_path, monkeypatch):
+    opened = []
+    network = TiledSegmenter(Counting(), 40, ("road", "car"), 1, "seen 1")
+    monkeypatch.setattr(module, "load_tflite_model", lambda path: (opened.append(path), network)[1])
+    shutil.copytree(video, tmp_path / "other")
+    (tmp_path / "list.csv").write_text("video\nvideo\nother\n")
+    request = MasksRequest(source=tmp_path / "list.csv", by="a.tflite", out=tmp_path / "out", options=CAMERA)
+    done = mask_videos(request, no_progress, pytest.fail, workers=0, engine="local")
+    assert (done.done, done.before, len(opened)) == (2, 0, 1)
+    (tmp_path / "out" / "other" / "sheet.png").unlink()
+    assert mask_videos(request, no_progress, pytest.fail, workers=0, engine="local").before == 1
+    assert read_rows(str(tmp_path / "out"), VideoResult)[-1].frames == 3
 
 
 def test_objects_of_one_network_and_the_road_of_another(video, tmp_path, monkeypatch):

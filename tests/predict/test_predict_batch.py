@@ -1,7 +1,7 @@
 """Prediction of many videos: a ledger, a resume without a second prediction, videos that fail alone."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from tests.sessions import predict_lines
 from tests.stores import s3_server as s3_server
 from tests.stores import s3_url as s3_url
 
+from stadia.batches.video_batch import BatchSummary, VideoResult
 from stadia.core.errors import RunError
 from stadia.core.progress import no_progress
+from stadia.data.video.video_list import VideoEntry
 from stadia.io.array_files import read_npz
 from stadia.io.remote_store import RemoteStore
 from stadia.predict import batch as batch_prediction
-from stadia.predict.batch import BatchRequest, BatchSummary, VideoItem, VideoResult, VideoWorker, predict_batch
+from stadia.predict.batch import BatchRequest, VideoWorker, predict_batch
 from stadia.predict.options import PredictOptions
 from stadia.training.recipes.base import build_recipe
 
@@ -71,7 +73,7 @@ def predicted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = VideoWorker._predict_into
 
-    def note(self: VideoWorker, item: VideoItem, folder: Path) -> None:
+    def note(self: VideoWorker, item: VideoEntry, folder: Path) -> None:
         names.append(item.name)
         real(self, item, folder)
 
@@ -79,13 +81,16 @@ def predicted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def touch_predictions(request: BatchRequest, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
+def make_toucher(request: BatchRequest) -> Callable[[VideoEntry], VideoResult]:
     """Leave an empty predictions.json for each video."""
-    for item in items:
+
+    def touch(item: VideoEntry) -> VideoResult:
         folder = Path(request.out) / item.name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "predictions.json").touch()
-        yield VideoResult(video=item.name, state="done")
+        return VideoResult(video=item.name, state="done")
+
+    return touch
 
 
 def find_touched(out: str, name: str) -> VideoResult | None:
@@ -95,7 +100,7 @@ def find_touched(out: str, name: str) -> VideoResult | None:
 def test_deleted_predictions_are_made_again_and_other_weights_or_options_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_prediction, "predict_videos", touch_predictions)
+    monkeypatch.setattr(batch_prediction, "make_predictor", make_toucher)
     monkeypatch.setattr(batch_prediction, "find_finished", find_touched)
     table, network = tmp_path / "list.txt", tmp_path / "model.onnx"
     for name in "ab":

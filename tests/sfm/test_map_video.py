@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,10 @@ import pytest
 from tests.refusals import refuses
 from tests.sfm.textured_room import TexturedRoom, find_arc_pose, write_images
 
+from stadia.batches.ledger import read_rows
+from stadia.batches.video_batch import VideoResult
 from stadia.core.errors import DataError
+from stadia.core.progress import no_progress
 from stadia.data.config import DatasetConfig
 from stadia.data.frame_selection import KeyFrames
 from stadia.data.open_dataset import open_recordings
@@ -30,6 +34,7 @@ from stadia.data.video.video_map import (
 from stadia.io.records.read import read_kitti_trajectory
 from stadia.io.video_decoding import hash_source
 from stadia.sfm.frame_stream import MAX_FRAMES, FrameStream, SmallFrame
+from stadia.sfm.map_batch import MapBatchRequest, map_videos
 from stadia.sfm.map_files import MOVABLE_SIDE_PX, VideoMap, write_map
 from stadia.sfm.map_parts import STANDING_PAIRS, CameraEstimate, check_motion
 from stadia.sfm.map_video import hold_stages
@@ -48,6 +53,25 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images of a room from a camera that moves and turns; K is 300, 159.5, 99.5."""
     folder, view = tmp_path_factory.mktemp("map") / "room", TexturedRoom()
     return write_images(folder, [view.draw(*pose) for pose in POSES])
+
+
+@pytest.mark.slow
+def test_each_video_of_a_list_gets_a_map_and_one_without_motion_fails_alone(room: Path, tmp_path: Path) -> None:
+    still = tmp_path / "still"
+    shutil.copytree(room, tmp_path / "moving")
+    still.mkdir()
+    for index in range(4):
+        shutil.copy(room / "000000.png", still / f"{index:06d}.png")
+    (tmp_path / "list.txt").write_text("moving\nstill\n")
+    request = MapBatchRequest(source=tmp_path / "list.txt", out=tmp_path / "maps", workers=0)
+    failures = list[str]()
+    done = map_videos(request, no_progress, failures.append)
+    assert (done.done, done.failed) == (1, 1)
+    assert failures[0].startswith("failed: still: ")
+    (row,) = (row for row in read_rows(str(tmp_path / "maps"), VideoResult) if row.state == "done")
+    assert (row.video, row.frames) == ("moving", FRAMES)
+    assert read_map(tmp_path / "maps" / "moving").verdict.grade == row.verdict
+    assert map_videos(request, no_progress, failures.append).before == 1
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,11 @@ TrainingSettings = Annotated[list[str] | None, argument("Dotted keys: optimizer.
 EveryOption = Annotated[int, typer.Option(min=1, help="Use each n-th frame.")]
 
 
+WorkersOption = Annotated[
+    int | None, typer.Option(min=0, max=4096, help="Processes for many videos.", show_default=False)
+]
+
+
 EngineOption = Annotated[
     str, option("What runs the processes of many items: local, ray, dask, ray:ADDRESS or dask:ADDRESS.")
 ]

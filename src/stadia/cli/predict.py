@@ -15,12 +15,14 @@ from stadia.cli.options import (
     OptionalInput,
     StrictOption,
     VerboseOption,
+    WorkersOption,
     add_options,
     argument,
     option,
     refuse_options,
 )
 from stadia.cli.output import echo, print_lines, show_progress, track_loop
+from stadia.cli.results import print_batch
 from stadia.core.errors import ConfigError
 from stadia.predict.options import (
     PredictOptions,
@@ -69,9 +71,7 @@ def predict(
     ] = 0,
     verbose: VerboseOption = False,
     strict: StrictOption = False,
-    workers: Annotated[
-        int | None, typer.Option(min=0, max=4096, help="Processes for many videos.", show_default=False)
-    ] = None,
+    workers: WorkersOption = None,
     engine: EngineOption = "local",
     **options: Any,
 ) -> None:
@@ -227,13 +227,7 @@ def _predict_batch(
     )
     with show_progress() as bars:
         done = predict_batch(batch, bars.track, lambda line: echo(line, err=True))
-    echo(f"{out}: {done.done} done ({done.before} by earlier calls), {done.failed} failed; details: ledger.jsonl")
-    if done.failed:
-        echo("The same command tries failed videos again.", err=True)
-    if done.unusable:
-        echo(f"{done.unusable} videos have unusable predictions: see `verdict` in ledger.jsonl", err=True)
-    if done.failed or (strict and done.unusable):
-        raise typer.Exit(1)
+    print_batch(out, done, strict=strict)
 
 
 def _refine_network(

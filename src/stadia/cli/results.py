@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from stadia.batches.video_batch import BatchSummary
     from stadia.core.types import Recording
     from stadia.judge.finding import Finding
     from stadia.judge.recordings.recording_survey import BaselineAgreement
@@ -24,6 +25,20 @@ STOPPED = 1
 
 LEFT_OPEN = 3
 """Exit code if this cannot be measured."""
+
+
+def print_batch(out: Path, done: BatchSummary, *, strict: bool = False) -> None:
+    """Print the numbers of a batch of videos; exit with 1 if some failed, or are unusable with `strict`."""
+    import typer
+
+    echo(f"{out}: {done.done} done ({done.before} by earlier calls), {done.failed} failed; details: ledger.jsonl")
+    if done.failed:
+        echo("The same command tries failed videos again.", err=True)
+    if done.unusable:
+        echo(f"{done.unusable} videos have unusable results: see `verdict` in ledger.jsonl", err=True)
+    if done.failed or (strict and done.unusable):
+        raise typer.Exit(STOPPED)
+
 
 COLORS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 

@@ -2,24 +2,28 @@
 results.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from stadia.cli.options import (
+    EngineOption,
     EveryOption,
     ForceOption,
     InputArgument,
     InputSettings,
     StrictOption,
+    WorkersOption,
     argument,
     flag,
     number,
     option,
     refuse_options,
 )
-from stadia.cli.output import print_lines, show_progress
+from stadia.cli.output import echo, print_lines, show_progress
+from stadia.cli.results import print_batch
 from stadia.core.errors import ConfigError
 from stadia.predict.options import check_scale_sources
 
@@ -80,17 +84,27 @@ def calibrate(
 
 
 def map_source(
+    context: typer.Context,
     source: Annotated[Path, argument("A video, photos, a folder of videos, a bag, or a dataset.", metavar="INPUT")],
     overrides: InputSettings = None,
     out: Annotated[Path | None, option("The map's folder; by default drive.map for drive.mp4.")] = None,
     views: Annotated[bool, flag("--views", "Also write undistorted keyframes, for nerfstudio and gsplat.")] = False,
     depth: Annotated[str | None, option("Also write --views with their depth by this network, such as base.")] = None,
     masks: Annotated[Path | None, option("Masks of `stadia masks`, to leave out cars and people.")] = None,
+    each: Annotated[bool, flag("--each", "Map each video of a folder, glob or list by itself.")] = False,
+    workers: WorkersOption = None,
+    engine: EngineOption = "local",
 ) -> None:
     """Recover camera, path and sparse points of a video, photos, or a dataset. The same command resumes.
 
     `data.frames=[100,400]` takes some of the frames, `data.recordings=[06]` a recording of a dataset.
     """
+    if each:
+        _refuse_one_video(context, source, "each")
+        refuse_options(context, ["masks"], found="no effect on many videos", expected="the column masks of a list")
+        _map_each(source, overrides or [], out, has_views=views, depth=depth, workers=workers, engine=engine)
+        return
+    refuse_options(context, ["workers", "engine"], found="no effect on one map", expected="--each for a map each")
     try:
         with show_progress() as bars:
             for _ in bars.track(range(1), 1, "loading"):
@@ -102,18 +116,14 @@ def map_source(
                 from stadia.sfm.map_video import map_video
 
                 options = parse_source_options(overrides or [])
-                network = None
-                if depth is not None:
-                    from stadia.predict.network import open_network
-
-                    network = open_network(depth)
+                predict_depth = None if depth is None else _open_depth(depth)
                 is_panorama = "camera" not in options and is_panorama_video(expand_home(source))
             if is_panorama:
-                from stadia.sfm.panorama_map import describe_panorama_map, map_panorama, refuse_options
+                from stadia.sfm import panorama_map
 
-                refuse_options(source, {**options, "--masks": masks, "--depth": depth})
-                found = map_panorama(expand_home(source), out=out, has_views=views, track=bars.track)
-                print_lines(describe_panorama_map(found))
+                panorama_map.refuse_options(source, {**options, "--masks": masks, "--depth": depth})
+                found = panorama_map.map_panorama(expand_home(source), out=out, has_views=views, track=bars.track)
+                print_lines(panorama_map.describe_panorama_map(found))
                 return
             mapped = map_video(
                 source,
@@ -124,7 +134,7 @@ def map_source(
                 out=out,
                 masks=masks,
                 has_views=views or depth is not None,
-                predict_depth=None if network is None else lambda image, K: network.predict(image, K=K).depth,
+                predict_depth=predict_depth,
                 track=bars.track,
             )
             print_lines(describe_map(mapped))
@@ -133,7 +143,60 @@ def map_source(
         raise
 
 
+def _refuse_one_video(context: typer.Context, source: Path, name: str) -> None:
+    """Raise ConfigError for an option of many videos, if the input is none of them."""
+    from stadia.data.video.video_list import VideoList
+    from stadia.io.input_files import check_path_exists, expand_home
+
+    check_path_exists(expand_home(source))
+    if not VideoList().recognizes(expand_home(source)):
+        expected = "a folder, a quoted glob or a list (.txt, .csv) of videos"
+        refuse_options(context, [name], found=f"no effect on {source}", expected=expected)
+
+
+def _map_each(
+    source: Path,
+    settings: list[str],
+    out: Path | None,
+    *,
+    has_views: bool,
+    depth: str | None,
+    workers: int | None,
+    engine: str,
+) -> None:
+    from stadia.core.config import resolve_config
+    from stadia.data.config import CacheConfig, CameraConfig, parse_source_options
+    from stadia.sfm.map_batch import MapBatchRequest, map_videos
+
+    options = parse_source_options(settings)
+    request = MapBatchRequest(
+        source=source,
+        out=Path(f"{source.stem}-maps") if out is None else out,
+        camera=resolve_config(CameraConfig, options.pop("camera")) if "camera" in options else None,
+        format=options.pop("format", "auto"),
+        cache=resolve_config(CacheConfig, options.pop("cache", {})),
+        options=options,
+        has_views=has_views,
+        depth=depth,
+        open_depth=None if depth is None else _open_depth,
+        workers=1 if workers is None else workers,
+        engine=engine,
+    )
+    with show_progress() as bars:
+        done = map_videos(request, bars.track, lambda line: echo(line, err=True))
+    print_batch(request.out, done)
+
+
+def _open_depth(name: str) -> Callable[[Any, Any], Any]:
+    """Return the function from an image and its K to depth by a network. Processes open their own."""
+    from stadia.predict.network import open_network
+
+    network = open_network(name)
+    return lambda image, K: network.predict(image, K=K).depth
+
+
 def masks(
+    context: typer.Context,
     source: InputArgument,
     overrides: InputSettings = None,
     by: Annotated[
@@ -147,8 +210,13 @@ def masks(
     out: Annotated[Path | None, option("A folder; NAME-masks by default.")] = None,
     heights: Annotated[Path | None, option("A size prior of `stadia prior train`.")] = None,
     every: EveryOption = 1,
+    workers: WorkersOption = None,
+    engine: EngineOption = "local",
 ) -> None:
-    """Make masks of road and objects. The same command resumes. Check the sheet before training."""
+    """Make masks of road and objects. The same command resumes. Check the sheet before training.
+
+    With --workers, processes work on the videos of a folder, glob or list.
+    """
     from stadia.data.config import parse_source_options
     from stadia.io.input_files import check_path_exists, expand_home
 
@@ -161,6 +229,16 @@ def masks(
     request = MasksRequest(
         source=source, by=by, out=folder, options=options, every=every, heights=heights, road_by=road_by
     )
+    if workers is not None:
+        _refuse_one_video(context, source, "workers")
+
+        from stadia.predict.masks_batch import mask_videos
+
+        with show_progress() as bars:
+            done = mask_videos(request, bars.track, lambda line: echo(line, err=True), workers=workers, engine=engine)
+        print_batch(folder, done)
+        return
+    refuse_options(context, ["engine"], found="no effect without --workers", expected="--workers for many videos")
     with show_progress() as bars:
         print_lines(prepare_masks(request, bars.track))
 

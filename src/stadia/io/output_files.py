@@ -67,7 +67,7 @@ MARKS: Mapping[str, bytes] = {
 RECORDS: Mapping[str, str] = {
     "run.json": "a run",
     "predictions.json": "predictions",
-    "batch.json": "predictions of many videos",
+    "batch.json": "results of many videos",
     "audit.json": "the audit of a dataset",
     "map.json": "the map of a video",
     "shards.json": "a dataset in shards",
@@ -140,7 +140,7 @@ def check_output_folder(
     In the path `~` is expanded.
 
     It must be new, empty, or the folder of an earlier result. Such a folder may contain other files, but no links,
-    except for the images of a map. It must not contain the inputs.
+    except for the images of maps. It must not contain the inputs.
 
     folder: path of the output folder.
     record: name of the record file that marks such folders. It contains the mark of its kind if MARKS has one.
@@ -173,7 +173,7 @@ def check_output_folder(
         raise StadiaError(folder, found=found, expected=f"a new or empty folder, or an earlier {kind}", fix=fix)
     if kind in MARKS:
         check_replaceable(folder / record, kind, inputs=())
-    check_no_links(folder, skip=("runs", "wandb", *["images"] * (kind == "map")))
+    check_no_links(folder, skip=("runs", "wandb", *["images"] * (kind in ("map", "batch"))))
     return folder
 
 

@@ -218,12 +218,28 @@ def _segment(segmenter: Segmenter, recording: Recording, index: int) -> Masks:
 
 
 def prepare_masks(request: MasksRequest, track: TrackProgress = no_progress) -> list[str]:
-    """Make the masks of every frame that has none; return lines of text about them."""
+    """Open what makes masks, and write those of every frame that has none; return lines of text about them."""
     check_writable(request.out)
     check_path_exists(request.source)
+    return write_masks(open_mask_maker(request), request, track)
+
+
+def open_mask_maker(request: MasksRequest) -> MaskMaker:
+    """Open what makes the masks of a request.
+
+    Raises CheckpointError or DataError if it cannot be opened.
+    """
     maker = create_mask_maker(request.by)
-    if request.road_by is not None:
-        maker = combine_makers(maker, create_mask_maker(request.road_by))
+    return maker if request.road_by is None else combine_makers(maker, create_mask_maker(request.road_by))
+
+
+def write_masks(maker: MaskMaker, request: MasksRequest, track: TrackProgress = no_progress) -> list[str]:
+    """Write the masks of every frame that has none; return lines of text about them.
+
+    maker: makes the masks.
+    request: the arguments.
+    track: shows progress.
+    """
     recordings = _open(request)
     lines = []
     for recording in recordings:

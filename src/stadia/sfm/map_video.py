@@ -90,6 +90,7 @@ def map_video(
     has_views: bool = False,
     predict_depth: PredictDepth | None = None,
     cache: CacheConfig | None = None,
+    threads: int | None = None,
     track: TrackProgress = no_progress,
 ) -> MappedVideo:
     """Estimate the camera, the camera trajectory and sparse points of a video by structure from motion.
@@ -108,13 +109,14 @@ def map_video(
     predict_depth: a function that takes an image and its K and returns depth up to scale. With it, these images get
         depth maps in the map's unit.
     cache: folder of intermediate results; None takes the default.
+    threads: number of threads; None takes one for each processor.
     track: wraps loops to show their progress.
 
     Returns the map. Raises DataError with the reason if the video cannot be mapped; nothing is written in this case.
     """
     import_pycolmap()
     source, camera, cache = expand_home(Path(source)), camera or CameraConfig(), cache or CacheConfig()
-    options, workers = {**(options or {}), "cache": cache}, Workers(os.cpu_count() or 1, track)
+    options, workers = {**(options or {}), "cache": cache}, Workers(threads or os.cpu_count() or 1, track)
 
     for _ in track(range(1), 1, "reading"):
         stream, given = _open_frames(source, camera, options, format, masks)
