@@ -260,6 +260,26 @@ class _Candidate:
     held: list[tuple[Array, Array]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _FoundCameras:
+    """What matches make of cameras so far.
+
+    best: the poses and cameras that held-out matches confirm.
+    longer: the same with a free focal length.
+    cameras: what is measured of each camera.
+    free: parameters that are free in `best`, keys of FREE.
+    left: parameters that are still to be tried.
+    others: adjustments that matches ask for, but held-out matches do not confirm.
+    """
+
+    best: _Candidate
+    longer: _Candidate
+    cameras: list[AdjustedCamera]
+    free: tuple[str, ...]
+    left: list[str]
+    others: list[_Candidate]
+
+
 def _judge(posed: PosedImages, matches: ImageMatches) -> _Candidate:
     view = view_matches(posed, matches)
     sparse, of_feature = triangulate_features(view)
@@ -672,68 +692,21 @@ def adjust_poses(
     next(steps, None)
     if not np.array_equal(near.posed.K, posed.K):  # the focal length of the start counts only if matches confirm it
         near = _converge(_judge(replace(posed, T_camera_world=longer.posed.T_camera_world), matches), matches, threads)
-    of_given = best = _finish(near, matches, threads)
-    cameras = _measure_cameras(given, longer, ("focal",))
-    free, others = list[str](), list[_Candidate]()
-    names = ["focal", *(name for name in LEVELS if name != "lens" or posed.lenses is None)]
-    alone = _adjust_cameras(given, best, matches, names, threads)
-    if alone is not None:
-        best, changed, of_changed = alone
-        longer = best if "focal" in changed else _finish(best, matches, threads, ("focal",))
-        cameras = _measure_cameras(given, longer, ("focal",))
-        for name in changed:
-            cameras = [camera.take(name, other) for camera, other in zip(cameras, of_changed, strict=True)]
-        longer = best
-        names = [name for name in names if name not in changed]
-    elif any(camera.is_claimed("focal", CLAIM) for camera in cameras):
-        if _is_confirmed(cameras, "focal", best, longer):
-            best, free = longer, ["focal"]
-        else:
-            others.append(longer)
+    of_given = _finish(near, matches, threads)
+    found = _try_cameras(given, of_given, longer, matches, threads)
     next(steps, None)
-    open_names = [name for name in names if name != "focal"]
-    while open_names:
-        found = []
-        for name in open_names:
-            candidate = _adjust(longer, matches, MAX_ERROR_PX, threads, ("focal", name))
-            if name == "aspect" and _measure_skew(candidate.posed) > _measure_skew(posed) + MAX_SKEWED:
-                continue  # sensors have square pixels; poses and scenes of few views can make up for other ones
-            candidate = _judge(candidate.posed, matches)
-            measured = _measure_cameras(given, candidate, ("focal", name), FEW_POINTS)
-            cameras = [camera.take(name, other) for camera, other in zip(cameras, measured, strict=True)]
-            if any(camera.is_claimed(name, CLAIM) for camera in measured):
-                others.append(candidate)
-                if _is_confirmed(measured, name, best, candidate):
-                    gain = compare_held_out(best.held, candidate.held).gain
-                    found.append((gain, name, candidate))
-        if not found:
-            break
-        _, name, candidate = max(found, key=lambda one: one[0])
-        best = _finish(candidate, matches, threads, ("focal", name))
-        for _ in range(MORE):
-            again = _finish(best, matches, threads, ("focal", name))
-            if compare_held_out(best.held, again.held).gain < MIN_GAIN:
-                break
-            best = again
-        longer = best
-        measured, free, others = _measure_cameras(given, best, ("focal", name)), ["focal", name], []
-        cameras = [
-            camera.take("focal", other).take(name, other) for camera, other in zip(cameras, measured, strict=True)
-        ]
-        open_names.remove(name)
+    found = _try_more_parameters(given, found, matches, threads)
     for _ in steps:
         pass
+    best = found.best
     sparse = triangulate_view(best.view, MAX_ERROR_PX)
+    covariances = measure_covariances(sparse, _group_cameras(posed), found.free)
+    widened = [_widen(part, best, found.others) for part in covariances]
     return AdjustedPoses(
         given=posed,
         posed=best.posed,
-        cameras=tuple(cameras),
-        covariances=tuple(
-            sorted(
-                (_widen(part, best, others) for part in measure_covariances(sparse, _group_cameras(posed), free)),
-                key=lambda part: -len(part.rows),
-            )
-        ),
+        cameras=tuple(found.cameras),
+        covariances=tuple(sorted(widened, key=lambda part: -len(part.rows))),
         sparse=sparse,
         gain=compare_held_out(given.held, best.held),
         unexplained=_measure_unexplained(best),
@@ -743,6 +716,69 @@ def adjust_poses(
         held_of_poses=of_given.held,
         held_after=best.held,
     )
+
+
+def _try_cameras(
+    given: _Candidate, of_given: _Candidate, longer: _Candidate, matches: ImageMatches, threads: int
+) -> _FoundCameras:
+    """Try cameras alone, and else another focal length.
+
+    of_given: adjusted poses with the given cameras.
+    longer: adjusted poses with a free focal length.
+    """
+    left = [name for name in LEVELS if name != "lens" or given.posed.lenses is None]
+    alone = _adjust_cameras(given, of_given, matches, ["focal", *left], threads)
+    if alone is not None:
+        best, changed, of_changed = alone
+        with_focal = best if "focal" in changed else _finish(best, matches, threads, ("focal",))
+        cameras = _measure_cameras(given, with_focal, ("focal",))
+        for name in changed:
+            cameras = _take_parameter(cameras, name, of_changed)
+        return _FoundCameras(best, best, cameras, (), [name for name in left if name not in changed], [])
+    cameras = _measure_cameras(given, longer, ("focal",))
+    if not any(camera.is_claimed("focal", CLAIM) for camera in cameras):
+        return _FoundCameras(of_given, longer, cameras, (), left, [])
+    if _is_confirmed(cameras, "focal", of_given, longer):
+        return _FoundCameras(longer, longer, cameras, ("focal",), left, [])
+    return _FoundCameras(of_given, longer, cameras, (), left, [longer])
+
+
+def _try_more_parameters(given: _Candidate, found: _FoundCameras, matches: ImageMatches, threads: int) -> _FoundCameras:
+    """Free one parameter of the cameras after the other, the one that explains held-out matches best first."""
+    while found.left:
+        cameras, others, confirmed = found.cameras, list(found.others), list[tuple[float, str, _Candidate]]()
+        for name in found.left:
+            candidate = _adjust(found.longer, matches, MAX_ERROR_PX, threads, ("focal", name))
+            if name == "aspect" and _measure_skew(candidate.posed) > _measure_skew(given.posed) + MAX_SKEWED:
+                continue  # sensors have square pixels; poses and scenes of few views can make up for other ones
+            candidate = _judge(candidate.posed, matches)
+            measured = _measure_cameras(given, candidate, ("focal", name), FEW_POINTS)
+            cameras = _take_parameter(cameras, name, measured)
+            if any(camera.is_claimed(name, CLAIM) for camera in measured):
+                others.append(candidate)
+                if _is_confirmed(measured, name, found.best, candidate):
+                    gain = compare_held_out(found.best.held, candidate.held).gain
+                    confirmed.append((gain, name, candidate))
+        if not confirmed:
+            return replace(found, cameras=cameras, others=others)
+        _, name, best = max(confirmed, key=lambda one: one[0])
+        for number in range(MORE + 1):
+            again = _finish(best, matches, threads, ("focal", name))
+            if number and compare_held_out(best.held, again.held).gain < MIN_GAIN:
+                break
+            best = again
+        measured = _measure_cameras(given, best, ("focal", name))
+        cameras = _take_parameter(_take_parameter(cameras, "focal", measured), name, measured)
+        left = [other for other in found.left if other != name]
+        found = _FoundCameras(best, best, cameras, ("focal", name), left, [])
+    return found
+
+
+def _take_parameter(
+    cameras: Sequence[AdjustedCamera], name: str, others: Sequence[AdjustedCamera]
+) -> list[AdjustedCamera]:
+    """Return cameras with a parameter, a key of FREE, of the same cameras in another adjustment."""
+    return [camera.take(name, other) for camera, other in zip(cameras, others, strict=True)]
 
 
 def _widen(part: PoseCovariance, best: _Candidate, others: Sequence[_Candidate]) -> PoseCovariance:
