@@ -96,8 +96,8 @@ def make_check_line(folder: Path) -> list[str]:
 
 ROUTES = {
     "predict photo": Route(45, lambda folder: ["predict", str(PHOTO), "--out", str(folder / "depth")]),
-    "map": Route(48, lambda folder: ["map", str(draw_room(folder)), "--out", str(folder / "map")]),
-    "check RESULT": Route(40, make_check_line),
+    "map": Route(51, lambda folder: ["map", str(draw_room(folder)), "--out", str(folder / "map")]),
+    "check RESULT": Route(42, make_check_line),
     "train selfsup": Route(148, make_train_line, is_slow=True),
     "adapt": Route(134, make_adapt_line, is_slow=True),
 }

@@ -15,14 +15,14 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.verdict import Verdict
-from stadia.geometry.poses import invert_pose
+from stadia.geometry.poses import find_centers, invert_pose
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.error import Measured, MeasuredError
 from stadia.judge.purposes import PURPOSES, grade_purposes, judge_purpose, list_good_for, parse_purpose
 from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict, judge_reconstruction
 from stadia.sfm.image_matches import ImageMatches, list_following
 from stadia.sfm.pair_matching import FramePair
-from stadia.sfm.pose_error import align_robustly, compare_poses, find_centers, measure_change, measure_rms
+from stadia.sfm.pose_error import align_robustly, compare_poses, measure_change, measure_rms
 
 Array = NDArray[np.float64]
 COUNT, POINTS, NOISE_PX = 14, 260, 0.3

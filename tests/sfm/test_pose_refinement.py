@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.refine_reconstruction import RefinedReconstruction, refine_poses, write_refined
+from stadia.sfm.held_out import compare_held_out
 from stadia.sfm.image_matches import ImageMatches, list_following
 from stadia.sfm.map_evidence import measure_epipolar, measure_errors
 from stadia.sfm.match_triangulation import (
@@ -27,8 +28,9 @@ from stadia.sfm.match_triangulation import (
     view_matches,
 )
 from stadia.sfm.pair_matching import FramePair
+from stadia.sfm.pose_adjustment import choose_points, keep_world
 from stadia.sfm.pose_deviations import SHARED_DEG, SHARED_PX, draw_shared_errors, measure_covariances
-from stadia.sfm.pose_refinement import adjust_poses, choose_points, compare_held_out, keep_world
+from stadia.sfm.pose_refinement import adjust_poses
 from stadia.sfm.sparse_map import LensCamera, SparseMap, align_cameras, import_pycolmap
 
 Array = NDArray[np.float64]

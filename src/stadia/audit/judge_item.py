@@ -23,6 +23,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import StadiaError, mask_secrets, summarize_exception
 from stadia.core.verdict import Verdict, find_worst
 from stadia.data.recordings import FrameRange
+from stadia.geometry.poses import find_centers
 from stadia.io.atomic_files import open_atomic
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.error import QUANTITIES, Measured
@@ -43,7 +44,6 @@ from stadia.judge.recordings.recording_survey import RecordingSurvey
 from stadia.report.reconstruction_page import PairPicture, draw_pair
 from stadia.sfm.image_matches import MIN_IMAGES, ImageMatches
 from stadia.sfm.match_triangulation import PosedImages, pose_images, triangulate_features, view_matches
-from stadia.sfm.pose_error import find_centers
 
 FRAME_FINDINGS = ("D02", "D20")
 """Codes of the findings of frames that judge an item: repeated frames; black ones, a frozen feed and cuts."""

@@ -63,7 +63,7 @@ def write_page(
     """
     import numpy as np
 
-    from stadia.geometry.poses import invert_pose
+    from stadia.geometry.poses import find_centers
     from stadia.judge.reconstructions.worst_pairs import show_pair_again, show_worst_pairs
     from stadia.report.reconstruction_page import ReconstructionPage, write_reconstruction_page
     from stadia.sfm.match_triangulation import pose_images
@@ -87,7 +87,7 @@ def write_page(
             corrected=b"" if fix is None else pack_correction(fix.path, reconstruction.path),
             corrected_name="" if fix is None else f"{reconstruction.path.name}: {fix.verdict.grade}",
             pair=[*pictures[:1], *pictures[len(shown) :]],
-            positions=np.asarray(invert_pose(pose_images(reconstruction, matches).T_camera_world)[:, :3, 3], float),
+            positions=np.asarray(find_centers(pose_images(reconstruction, matches).T_camera_world), float),
             rows=_list_rows(verdict),
             others=pictures[1 : len(shown)],
             cloud=make_scene(reconstruction, matches, verdict, fix),

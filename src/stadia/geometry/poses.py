@@ -197,6 +197,16 @@ def invert_pose(T: Array) -> Array:
     return from_rotation_translation(R_inverse, -matmul(R_inverse, T[..., :3, 3:])[..., 0])
 
 
+def find_centers(T_camera_world: Array) -> Array:
+    """Return the positions (..., 3) in the world of cameras with the world-to-camera poses (..., 4, 4).
+
+    Examples:
+        >>> find_centers(from_rotation_translation(np.eye(3), np.array([1.0, 2.0, 3.0]))).tolist()
+        [-1.0, -2.0, -3.0]
+    """
+    return invert_pose(T_camera_world)[..., :3, 3]
+
+
 def compose(T_c_b: Array, T_b_a: Array) -> Array:
     """Compose motions: return T_c_a = T_c_b T_b_a, from frame a over frame b to frame c, (..., 4, 4) each.
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.geometry.poses import hat, invert_pose
+from stadia.geometry.poses import find_centers, hat, invert_pose
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.sparse_map import Array, SparseMap
 
@@ -202,7 +202,7 @@ def measure_agreement(sparse: SparseMap, pairs: Sequence[FramePair]) -> MatchAgr
     count = len(sparse.frames)
     fits, misses = np.zeros((2, count, count))
     crossing, showing = np.zeros((2, count))
-    centers = invert_pose(sparse.T_camera_world)[:, :3, 3]
+    centers = find_centers(sparse.T_camera_world)
     held = [np.empty(0)]
     for pair in select_pairs(sparse, pairs):
         errors = measure_errors(sparse, pair)

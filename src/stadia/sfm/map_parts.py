@@ -28,6 +28,7 @@ from stadia.sfm.camera_intervals import (
 )
 from stadia.sfm.camera_search import FoundCamera, find_camera, find_rotation_focal
 from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
+from stadia.sfm.held_out import compare_held_out
 from stadia.sfm.learned_matching import MATCHERS, add_learned_matches, has_matcher, list_broken_pairs
 from stadia.sfm.map_evidence import (
     MAX_CONTRADICTING,
@@ -50,7 +51,6 @@ from stadia.sfm.pair_matching import (
     read_features,
     read_matches,
 )
-from stadia.sfm.pose_refinement import compare_held_out
 from stadia.sfm.reconstruction import (
     MIN_POINTS,
     Workers,

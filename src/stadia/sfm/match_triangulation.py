@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from stadia.core.errors import DataError
 from stadia.geometry.lens import MAX_OFF_AXIS_DEG, distort, undistort
-from stadia.geometry.poses import hat, invert_pose
+from stadia.geometry.poses import find_centers, hat, invert_pose
 from stadia.io.records.poses import convert_times
 from stadia.io.records.reconstruction import Reconstruction, interpolate_poses
 from stadia.sfm.image_matches import MAX_SIDE_PX, ImageMatches
@@ -441,7 +441,7 @@ def triangulate_tracks(
     """
     if not len(track):
         return np.zeros((0, 3)), np.zeros(0, bool)
-    centers = invert_pose(T_camera_world)[:, :3, 3]
+    centers = find_centers(T_camera_world)
     middle = np.median(centers, 0)
     distances = np.linalg.norm(centers - middle, axis=1)
     unit = max(float(np.median(distances)) or float(distances.max()), 1e-12)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csr_matrix, vstack
 from scipy.sparse.csgraph import connected_components
 
-from stadia.geometry.poses import hat, invert_pose
+from stadia.geometry.poses import find_centers, hat
 from stadia.sfm.sparse_map import Array, SparseMap
 
 MIN_SEEN = 15
@@ -201,7 +201,7 @@ def measure_camera_deviations(sparse: SparseMap, cameras: NDArray[np.intp], free
 
 def _find_gauge(sparse: SparseMap, unit: float) -> Array:
     """Return the changes (6 F, 7) of all poses by a translation, a rotation and a scale of the world."""
-    R, centers = sparse.T_camera_world[:, :3, :3], invert_pose(sparse.T_camera_world)[:, :3, 3]
+    R, centers = sparse.T_camera_world[:, :3, :3], find_centers(sparse.T_camera_world)
     centers = (centers - centers.mean(0)) / unit
     G = np.zeros((len(R), 2, 3, FREEDOMS))
     G[:, 1, :, :3] = np.eye(3)
@@ -278,7 +278,7 @@ def draw_shared_errors(sparse: SparseMap, shared_px: float = SHARED_PX) -> Array
     Returns errors (M, 2, SHARED_DRAWS), pixels.
     """
     frame, point = sparse.observed.T
-    rays = invert_pose(sparse.T_camera_world)[frame, :3, 3] - sparse.points[point]
+    rays = find_centers(sparse.T_camera_world)[frame] - sparse.points[point]
     rays /= np.maximum(np.linalg.norm(rays, axis=1), 1e-300)[:, None]
     middle = np.zeros((len(sparse.points), 3))
     np.add.at(middle, point, rays)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.geometry.poses import invert_pose, so3_exp, so3_log
+from stadia.geometry.poses import find_centers, so3_exp, so3_log
 from stadia.judge.error import ImageError, Measured, MeasuredError
+from stadia.sfm.held_out import HeldOutGain, compare_held_out
 from stadia.sfm.match_triangulation import PosedImages, triangulate_tracks
-from stadia.sfm.pose_refinement import AdjustedCamera, AdjustedPoses, HeldOutGain, compare_held_out
+from stadia.sfm.pose_refinement import AdjustedCamera, AdjustedPoses
 
 Array = NDArray[np.float64]
 
@@ -116,11 +117,6 @@ class PoseDifference:
     def shares(self) -> Array:
         """Return the distances (N,), as shares of the extent."""
         return np.linalg.norm(self.moves, axis=1)
-
-
-def find_centers(T_camera_world: Array) -> Array:
-    """Return the positions (N, 3) of cameras with the poses (N, 4, 4)."""
-    return np.asarray(invert_pose(T_camera_world)[:, :3, 3])
 
 
 def align_robustly(T_source: Array, T_target: Array) -> Array:

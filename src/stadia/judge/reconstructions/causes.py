@@ -17,22 +17,22 @@ from scipy.optimize import least_squares, linear_sum_assignment
 
 from stadia.core.errors import GeometryError
 from stadia.geometry.align import umeyama
-from stadia.geometry.poses import so3_exp, so3_log
+from stadia.geometry.poses import find_centers, so3_exp, so3_log
 from stadia.judge.error import Measured, MeasuredError
+from stadia.sfm.held_out import HeldOutGain, measure_gain
 from stadia.sfm.image_matches import ImageMatches
 from stadia.sfm.match_triangulation import PosedImages
 from stadia.sfm.pose_error import (
     Array,
     PoseDifference,
     compare_poses,
-    find_centers,
     measure_camera,
     measure_change,
     measure_rms,
     select,
     turn_covariance,
 )
-from stadia.sfm.pose_refinement import AdjustedPoses, HeldOutGain, measure_gain
+from stadia.sfm.pose_refinement import AdjustedPoses
 
 MIN_FOCAL = 0.003
 """Least error of a focal length, as a share, that is named."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.verdict import Verdict, find_worst
+from stadia.geometry.poses import find_centers
 from stadia.io.records.calibration import read_given_camera
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction, check_numbers
@@ -41,7 +42,7 @@ from stadia.sfm.match_triangulation import (
     view_matches,
 )
 from stadia.sfm.pair_matching import FramePair
-from stadia.sfm.pose_error import PoseDifference, find_centers, find_differences, measure_error, open_images
+from stadia.sfm.pose_error import PoseDifference, find_differences, measure_error, open_images
 from stadia.sfm.pose_refinement import AdjustedPoses, adjust_poses
 from stadia.sfm.sparse_map import SparseMap
 

@@ -23,10 +23,10 @@ from stadia.io.records.read import read_reconstruction, write_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.error import MeasuredError
 from stadia.judge.reconstructions.check_reconstruction import measure_reconstruction, replace_camera, replace_posed
+from stadia.sfm.held_out import HeldOutGain
 from stadia.sfm.image_matches import ImageMatches, check_images, match_images
 from stadia.sfm.match_triangulation import scale_intrinsics
 from stadia.sfm.pose_error import Array
-from stadia.sfm.pose_refinement import HeldOutGain
 from stadia.sfm.sparse_map import SparseMap, align_cameras, import_pycolmap
 
 DEVIATIONS = "deviations.csv"
