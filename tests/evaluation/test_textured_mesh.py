@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stadia.evaluation.textured_mesh import TexturedView, choose_vertices, encode_textured_glb, make_view
+from stadia.evaluation.depth_fusion import DepthView, make_view
+from stadia.evaluation.textured_mesh import choose_vertices, encode_textured_glb
 
 K = np.array([[40.0, 0, 31.5], [0, 40.0, 23.5], [0, 0, 1]])
 
 
-def look(depth: NDArray[np.float32], x: float = 0.0, name: str = "a") -> TexturedView:
+def look(depth: NDArray[np.float32], x: float = 0.0, name: str = "a") -> DepthView:
     T = np.eye(4)
     T[0, 3] = x
     return make_view(name, np.full((48, 64, 3), (200, 30, 10), np.uint8), depth, K, T)

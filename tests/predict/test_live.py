@@ -97,16 +97,16 @@ def test_the_tracker_measures_motion_in_the_unit_of_depth() -> None:
     tracker, truth = FrameTracker(), [(0.05 * number, 0.2 * number) for number in range(30)]
     for x, z in truth:
         image, depth = render(x, z, texture, K)
-        pose = tracker.add(image, depth, K)
+        pose = tracker.add(image, lambda depth=depth: depth, K)
         assert pose is not None
     assert tracker.lost == 0
     np.testing.assert_allclose(pose[:3, 3], (truth[-1][0], 0, truth[-1][1]), atol=0.25)
     assert tracker.length == pytest.approx(np.hypot(*truth[-1]), rel=0.12)
     for _ in range(8):
-        assert tracker.add(np.zeros_like(image), depth, K) is None
+        assert tracker.add(np.zeros_like(image), lambda: depth, K) is None
     assert tracker.lost == 8
-    assert tracker.add(image, depth, K) is None  # nothing connects it with the path
-    placed = tracker.add(image, depth, K)
+    assert tracker.add(image, lambda: depth, K) is None  # nothing connects it with the path
+    placed = tracker.add(image, lambda: depth, K)
     assert placed is not None
     np.testing.assert_allclose(placed, pose)
 
@@ -114,9 +114,9 @@ def test_the_tracker_measures_motion_in_the_unit_of_depth() -> None:
 def test_blank_images_at_the_start_are_lost() -> None:
     K, depth = np.array([[120.0, 0, 79.5], [0, 120, 47.5], [0, 0, 1]]), np.full((96, 160), 5, np.float32)
     tracker = FrameTracker()
-    assert tracker.add(np.zeros((96, 160, 3), np.uint8), depth, K) is None
+    assert tracker.add(np.zeros((96, 160, 3), np.uint8), lambda: depth, K) is None
     image = np.random.default_rng(0).integers(0, 255, (96, 160, 3), np.uint8)
-    np.testing.assert_array_equal(tracker.add(image, depth, K), np.eye(4))
+    np.testing.assert_array_equal(tracker.add(image, lambda: depth, K), np.eye(4))
     assert tracker.lost == 1
 
 

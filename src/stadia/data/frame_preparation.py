@@ -166,6 +166,10 @@ class PreparedFrame:
         K = resize_K(cropped.K, (box.height, box.width), network.height, network.width)
         return cls(cropped, resize_to_planar(cropped.image, network.height, network.width), K, size, box)
 
+    def to_picture(self) -> NDArray[np.uint8]:
+        """Return the image as RGB (h, w, 3) in bytes."""
+        return np.ascontiguousarray((255 * self.image).round().astype(np.uint8).transpose(1, 2, 0))
+
     def predicted(
         self, depth_scale: DepthScale, inverse_depth: NDArray[np.float32], T_world_camera: NDArray[np.float64] | None
     ) -> PredictedFrame:

@@ -183,6 +183,31 @@ def check_scene_files(glb: Path | None, rerun: Path | None, *, recordings: int, 
         check_writable(path.parent)
 
 
+def describe_unit(depth_scale: DepthScale, *, has_sky: bool) -> str:
+    """Return what the header of a PLY file states about its unit, and what was left out."""
+    unit = "metres" if depth_scale is DepthScale.METRES else "up to scale, no metres"
+    return f"{unit}; without {'' if has_sky else 'sky and '}points beyond {MAX_MEDIAN_DEPTHS:g} median depths"
+
+
+def write_point_cloud(
+    path: Path, points: NDArray[np.floating], colors: NDArray[np.uint8], depth_scale: DepthScale, verdict: str = ""
+) -> None:
+    """Write points without sky as a PLY file.
+
+    path: file to write.
+    points: (N, 3), x right, y down, z forward.
+    colors: (N, 3) RGB.
+    depth_scale: kind of scale of the points.
+    verdict: on the depth; "" without one.
+    """
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        writer = PlyWriter(stream, describe_unit(depth_scale, has_sky=False))
+        writer.add(points, colors)
+        writer.finish()
+    if verdict:
+        write_cloud_verdict(path, verdict)
+
+
 @contextmanager
 def open_point_cloud_file(
     path: Path, depth_scale: DepthScale, frames: int | None, find_sky: FindSky | None = None
@@ -191,9 +216,7 @@ def open_point_cloud_file(
 
     frames: number of frames that will follow; None if unknown.
     """
-    chosen = CloudFrames(frames)
-    unit = "metres" if depth_scale is DepthScale.METRES else "up to scale, no metres"
-    unit += f"; without {'sky and ' if find_sky else ''}points beyond {MAX_MEDIAN_DEPTHS:g} median depths"
+    chosen, unit = CloudFrames(frames), describe_unit(depth_scale, has_sky=find_sky is None)
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         writer = PlyWriter(stream, unit)
 

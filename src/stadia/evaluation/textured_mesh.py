@@ -2,27 +2,20 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.evaluation.depth_fusion import IN_FRONT, SAME, DepthView, lift_pixels, sample_depth, to_world
 from stadia.evaluation.point_clouds import add_accessor, find_edges, pack_glb, start_glb
-from stadia.geometry.cameras import resize_K
-from stadia.geometry.poses import invert_pose
 
 MAX_VIEWS = 16
 """Most views of a mesh; each has a picture as texture."""
 
 MAX_FACE_RATIO = 1.25
 """Largest ratio of depths within a face; larger ones join two surfaces."""
-
-IN_FRONT, SAME = 0.12, 0.06
-"""Relative difference of depth beyond which a point contradicts another view (SAME: below which it is the same
-surface).
-"""
 
 MIN_CONTRADICTING = 2
 """Number of views that must see through a point to remove it."""
@@ -31,25 +24,7 @@ TEXTURE_SIDE = 1024
 _UINT, _FLOAT, _TRIANGLES = 5125, 5126, 4
 
 
-@dataclass(frozen=True, eq=False)
-class TexturedView:
-    """A picture with depth and pose.
-
-    name: name of the view.
-    image: (H, W, 3) RGB.
-    depth: (h, w) along the optical axis, 0 = none.
-    K: (3, 3) of `depth`, pixels.
-    T_world_camera: (4, 4) pose.
-    """
-
-    name: str
-    image: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    K: NDArray[np.float64]
-    T_world_camera: NDArray[np.float64]
-
-
-def choose_vertices(views: Sequence[TexturedView], edge_ratio: float) -> list[NDArray[np.bool_]]:
+def choose_vertices(views: Sequence[DepthView], edge_ratio: float) -> list[NDArray[np.bool_]]:
     """Choose the pixels of each view that become vertices.
 
     Edges of depth are left out, and so are points through which other views see, and surfaces that an earlier view
@@ -64,12 +39,12 @@ def choose_vertices(views: Sequence[TexturedView], edge_ratio: float) -> list[ND
     for number, view in enumerate(views):
         mask = (view.depth > 0) & ~find_edges(view.depth, edge_ratio)
         rows, columns = np.nonzero(mask)
-        points = _lift(view, rows, columns) @ view.T_world_camera[:3, :3].T + view.T_world_camera[:3, 3]
+        points = to_world(view, lift_pixels(view, rows, columns))
         contradicted, is_shown = np.zeros(len(rows), int), np.zeros(len(rows), np.bool_)
         for other_number, other in enumerate(views):
             if other is view:
                 continue
-            seen, depth, at = _sample_depth(other, points)
+            seen, depth, at = sample_depth(other, points)
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = np.where(seen > 0, depth / seen, np.nan)
             contradicted += ratio < 1 - IN_FRONT
@@ -78,28 +53,6 @@ def choose_vertices(views: Sequence[TexturedView], edge_ratio: float) -> list[ND
         mask[rows, columns] = (contradicted < min(MIN_CONTRADICTING, max(len(views) - 1, 1))) & ~is_shown
         masks.append(mask)
     return masks
-
-
-def _lift(view: TexturedView, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.float64]:
-    z, K = view.depth[rows, columns].astype(np.float64), view.K
-    return np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z], axis=1)
-
-
-def _sample_depth(
-    view: TexturedView, points: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
-    """Project points (N, 3) into a view. Return the view's depth at each point, 0 outside its image; the depth of each
-    point in the view's camera; and the pixel of each point (2, N).
-    """
-    T = invert_pose(view.T_world_camera)
-    x, y, z = (points @ T[:3, :3].T + T[:3, 3]).T
-    height, width = view.depth.shape
-    with np.errstate(divide="ignore", invalid="ignore"):
-        column = np.nan_to_num(view.K[0, 0] * x / z + view.K[0, 2], nan=-1, posinf=-1, neginf=-1).round()
-        row = np.nan_to_num(view.K[1, 1] * y / z + view.K[1, 2], nan=-1, posinf=-1, neginf=-1).round()
-    inside = (z > 0) & (column >= 0) & (row >= 0) & (column < width) & (row < height)
-    at = np.where(inside, np.stack([column, row]), 0).astype(np.intp)
-    return np.where(inside, view.depth[at[1], at[0]], 0).astype(np.float64), z, at
 
 
 def make_faces(depth: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.uint32]:
@@ -119,7 +72,7 @@ def make_faces(depth: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[n
     return faces[is_kept]
 
 
-def encode_textured_glb(views: Sequence[TexturedView], edge_ratio: float, max_vertices: int) -> bytes:
+def encode_textured_glb(views: Sequence[DepthView], edge_ratio: float, max_vertices: int) -> bytes:
     """Return the bytes of a .glb file with the surfaces of views, their pictures as textures, and their cameras.
 
     The materials are unlit: they show the pictures as they are. Blender and browsers open it. Source: glTF 2.0, Khronos
@@ -140,7 +93,7 @@ def encode_textured_glb(views: Sequence[TexturedView], edge_ratio: float, max_ve
 
 
 def _add_view(
-    document: dict[str, Any], blocks: list[bytes], view: TexturedView, mask: NDArray[np.bool_], every: int
+    document: dict[str, Any], blocks: list[bytes], view: DepthView, mask: NDArray[np.bool_], every: int
 ) -> None:
     height, width = view.depth.shape
     rows, columns = np.mgrid[:height:every, :width:every]
@@ -155,7 +108,7 @@ def _add_view(
     nodes = [node]
     if len(faces):
         used, renamed = np.unique(faces, return_inverse=True)
-        points = _lift(view, rows.ravel()[used], columns.ravel()[used])
+        points = lift_pixels(view, rows.ravel()[used], columns.ravel()[used])
         positions = np.ascontiguousarray(points * (1, -1, -1), "<f4")
         uv = np.stack([(columns.ravel()[used] + 0.5) / width, (rows.ravel()[used] + 0.5) / height], 1).astype("<f4")
         about: dict[str, Any] = {"type": "VEC3", "componentType": _FLOAT, "count": len(positions)}
@@ -175,7 +128,7 @@ def _add_view(
         document["nodes"].append(one)
 
 
-def _add_material(document: dict[str, Any], blocks: list[bytes], view: TexturedView) -> int:
+def _add_material(document: dict[str, Any], blocks: list[bytes], view: DepthView) -> int:
     factor = min(TEXTURE_SIDE / max(view.image.shape[:2]), 1.0)
     image = cv2.resize(view.image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     data = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 90))[1].tobytes()
@@ -189,23 +142,3 @@ def _add_material(document: dict[str, Any], blocks: list[bytes], view: TexturedV
         {"pbrMetallicRoughness": texture, "extensions": {"KHR_materials_unlit": {}}, "doubleSided": True}
     )
     return len(document["materials"]) - 1
-
-
-def make_view(
-    name: str,
-    image: NDArray[np.uint8],
-    depth: NDArray[np.float32],
-    K: NDArray[np.float64],
-    T_world_camera: NDArray[np.float64] | None = None,
-) -> TexturedView:
-    """Create a view from a picture, its intrinsics, and a depth map that may have another size.
-
-    name: name of the view.
-    image: (H, W, 3) RGB.
-    depth: (h, w), 0 = none.
-    K: (3, 3) of `image`, pixels.
-    T_world_camera: (4, 4) pose; None is the origin.
-    """
-    of_depth = np.asarray(resize_K(K, image.shape[:2], *depth.shape), np.float64)
-    T = np.eye(4) if T_world_camera is None else T_world_camera
-    return TexturedView(name, image, np.asarray(depth, np.float32), of_depth, np.asarray(T, np.float64))

@@ -187,6 +187,8 @@ def pack_scene(
     frames: Sequence[tuple[str, int, NDArray[np.uint8] | None]] = (),
     views: Sequence[SceneView] = (),
     radius: float = 0.0,
+    center: Sequence[float] = (0.0, 0.0, 0.0),
+    grain: float = 0.0,
 ) -> PointCloudFigure:
     """Pack a 3D view for a page.
 
@@ -198,7 +200,9 @@ def pack_scene(
     frames: for a timeline, the name, the number of points and the image (H, W, 3) RGB or None of each camera, in the
         order of the points.
     views: images in a row below the view; a click on one looks through its camera.
-    radius: radius of a scene around the origin; 0 for one in front of a camera at the origin.
+    radius: radius of a scene around its center; 0 for one in front of a camera at the origin.
+    center: center of a scene.
+    grain: typical distance between neighboring points, whose gaps are then filled; 0 draws all in one size.
     """
     view = {
         "count": len(points),
@@ -218,6 +222,8 @@ def pack_scene(
             for one in views
         ],
         "radius": radius,
+        "center": list(center),
+        "grain": grain,
     }
     data = points.astype("<f4").tobytes() + colors.tobytes()
     packed = base64.b64encode(data).decode()
@@ -228,6 +234,24 @@ def _shrink(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     factor = min(1.0, SHOWN_SIDE / max(image.shape[:2]))
     size = max(round(image.shape[1] * factor), 1), max(round(image.shape[0] * factor), 1)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+FRAMED = 5.0, 95.0
+"""Percentiles of the coordinates of points and cameras between which a scene is framed."""
+
+
+def frame_scene(points: NDArray[np.floating], centers: NDArray[np.float64]) -> tuple[list[float], float]:
+    """Return the center (3) of a scene and its radius: where nine of ten of its points and cameras are.
+
+    points: (N, 3) points.
+    centers: (M, 3) positions of the camera.
+
+    Examples:
+        >>> frame_scene(np.array([[0.0, 0, 1], [4, 0, 3]]), np.zeros((0, 3)))
+        ([2.0, 0.0, 2.0], 2.0124611797498106)
+    """
+    low, high = np.percentile(np.concatenate([points, centers]), FRAMED, axis=0)
+    return ((low + high) / 2).tolist(), float(np.linalg.norm(high - low)) / 2
 
 
 def place_upright(

@@ -19,10 +19,11 @@ from stadia.core.types import DepthScale
 from stadia.data.config import CameraConfig
 from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.data.video.input_camera import InputCamera
+from stadia.evaluation.depth_fusion import make_view
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, draw_side_by_side
 from stadia.evaluation.point_clouds import EDGE_RATIO, MAX_MEDIAN_DEPTHS, PlyWriter, encode_glb, find_edges
-from stadia.evaluation.textured_mesh import encode_textured_glb, make_view
+from stadia.evaluation.textured_mesh import encode_textured_glb
 from stadia.geometry.cameras import ASSUMED_LONGER_FOV_DEG, NEAR, Intrinsics, centered_K, focal_px_from_fov
 from stadia.geometry.ground.road_plane import normals_from_depth
 from stadia.geometry.sky import find_far_sky
@@ -245,7 +246,7 @@ def predict_photo(
         trust=describe_trust(session),
         receipt=session.receipt,
         error=find_expected_error(session),
-        sky=_find_sky(predicted),
+        sky=find_predicted_sky(predicted),
     )
 
 
@@ -255,7 +256,7 @@ def describe_trust(session: Session) -> Trust:
     return Trust(found.short, "".join(drop_commands([found.text])))
 
 
-def _find_sky(predicted: PredictedFrame) -> NDArray[np.bool_]:
+def find_predicted_sky(predicted: PredictedFrame) -> NDArray[np.bool_]:
     """Return the sky (h, w) at the network's size; none if depth is up to a shift."""
     if predicted.depth_scale.is_affine:
         return np.zeros(predicted.inverse_depth.shape, np.bool_)

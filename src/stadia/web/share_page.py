@@ -1,5 +1,6 @@
 """Describe a prediction for the page that its user shares."""
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -19,6 +20,7 @@ from stadia.report.point_cloud_figures import (
     SceneCamera,
     add_marks,
     fit_cloud_size,
+    frame_scene,
     make_point_cloud,
     pack_scene,
 )
@@ -159,7 +161,11 @@ def _pack_video(job: VideoJob) -> PointCloudFigure:
     unit = "m" if job.about["depth_scale"] == "metres" else "units of depth"
     cameras = [SceneCamera(K, height, width, T) for T in shown]
     lines = [(find_centers(poses), PATH_COLOR)]
-    return pack_scene(points[::every], colors[::every], unit, lines=lines, cameras=cameras)
+    grain = job.about.get("grain", 0.0) * math.sqrt(every)
+    center, radius = frame_scene(points, find_centers(poses)) if len(poses) > 1 else ((0.0, 0.0, 0.0), 0.0)
+    return pack_scene(
+        points[::every], colors[::every], unit, lines=lines, cameras=cameras, center=center, radius=radius, grain=grain
+    )
 
 
 def draw_shapes(image: NDArray[np.uint8], shapes: Sequence[tuple[str, Sequence[Pixel], str]]) -> NDArray[np.uint8]:

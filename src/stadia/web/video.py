@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import math
 import os
 import re
 import shutil
@@ -20,11 +21,13 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.data.frame_preparation import Frame
-from stadia.data.frame_selection import FrameSelector
+from stadia.data.frame_selection import FrameSelector, spread_indices
 from stadia.data.video.video_map import find_map
-from stadia.evaluation.point_clouds import EDGE_RATIO, encode_glb
+from stadia.evaluation.depth_fusion import DepthView, fit_scales, fuse_views, make_view, scale_views, shrink_view
+from stadia.evaluation.point_clouds import EDGE_RATIO, encode_glb, write_point_cloud
 from stadia.evaluation.predictions_folder import Predictions
-from stadia.evaluation.textured_mesh import MAX_VIEWS, encode_textured_glb, make_view
+from stadia.evaluation.textured_mesh import MAX_VIEWS, encode_textured_glb
+from stadia.geometry.sky import find_far_sky
 from stadia.io.image_files import read_rgb
 from stadia.io.input_files import read_bytes, read_json
 from stadia.io.records.read import read_kitti_trajectory
@@ -35,7 +38,9 @@ from stadia.predict.describe import prediction_lines
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.run import CLOUD, DEPTH_COLOR, VIDEO, find_expected_error
+from stadia.report.point_cloud_figures import frame_scene
 from stadia.scale.depth_deviations import DepthDeviations
+from stadia.web.first_scene import FirstScene
 from stadia.web.forms import describe_error, drop_commands
 from stadia.web.measuring import Measured, MeasureForm, find_ground, measure
 from stadia.web.photo import (
@@ -81,6 +86,14 @@ VIDEO_DOWNLOADS: Mapping[str, str] = {
 }
 """Files of a predicted video that users can download, with their media types; a network may not give all of them."""
 
+FUSED_VIEWS, FUSED_SIDE = 40, 320
+"""Most frames whose depth is fused into points (FUSED_SIDE: longest side of their depth, pixels)."""
+
+GROUND_FRAMES, SAME_GROUND_DEG, SAME_GROUND = 9, 8.0, 0.3
+"""Number of frames in which the ground is searched (SAME_GROUND_DEG: largest angle between two planes of one ground;
+SAME_GROUND: largest relative difference of the camera's height over them).
+"""
+
 TAIL_BYTES = 2000
 """Last bytes of a command's messages that are searched for its progress."""
 
@@ -88,6 +101,9 @@ _COUNTED = r"(?:(?P<done>\d+)(?: of (?P<total>\d+))?(?:, |$))?(?:\d+ s so far)?(
 _PROGRESS = re.compile(rf"(?P<what>[^:]+?)(?: \.\.\.|: {_COUNTED})")
 
 _VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
+
+
+_NO_SCENE = object()
 
 
 class CancelledError(Exception):
@@ -111,7 +127,8 @@ class VideoJob:
     repetition: how often it counted the same before.
     error: one line of text; "" without an error.
     preview: depth of the first frame in colors, as JPEG; empty before it is predicted.
-    preview_cloud: points of the first frame as float32 (N, 3), then colors uint8 (N, 3); empty without depth.
+    scene: the scene while the path is searched; None without depth.
+    scene_version: how often the scene was replaced.
     process: the process that maps or adapts; None if none runs.
     skips_map: whether the user skipped the map.
     mapped: camera, rate and number of its frames once they are mapped; else None.
@@ -136,7 +153,8 @@ class VideoJob:
     repetition: int = 0
     error: str = ""
     preview: bytes = b""
-    preview_cloud: bytes = b""
+    scene: FirstScene | None = None
+    scene_version: int = 0
     process: subprocess.Popen[bytes] | None = None
     skips_map: bool = False
     mapped: "MappedFrames | None" = None
@@ -193,6 +211,11 @@ class VideoJob:
         """Begin further work with these states."""
         self.started, self.plan, self.share = time.monotonic(), plan, 0.0
 
+    def show_scene(self, scene: FirstScene) -> None:
+        """Replace the scene that the page shows while it works."""
+        self.scene = scene
+        self.scene_version += 1
+
     def skip_map(self) -> None:
         """End the process that maps; the path then uses predicted depth."""
         if self.state == "mapping":
@@ -217,7 +240,8 @@ class VideoJob:
         step = self.plan.index(self.state) + 1 if self.state in self.plan else 0
         progress = {"state": self.state, **counted, "step": step, "steps": len(self.plan)}
         progress |= {"age_s": age_s, "left_s": estimate_left_s(self.share, age_s)}
-        has_preview = {"has_preview": bool(self.preview), "has_preview_cloud": bool(self.preview_cloud)}
+        placed = 0 if self.scene is None else len(self.scene.poses)
+        has_preview = {"has_preview": bool(self.preview), "scene_version": self.scene_version, "scene_frames": placed}
         shown = {"error": self.error, **has_preview, "other": self.other, "name": self.name}
         return {**progress, **shown, **self.about}
 
@@ -255,18 +279,22 @@ class UploadedFrames:
             yield Frame(f"{number:06d}", image, K, number / self.rate_hz, 1, chooser.keep(image, number))
 
 
-def run_command(job: VideoJob, words: Sequence[str], seconds: float = 0.0) -> str:
+def run_command(
+    job: VideoJob, words: Sequence[str], seconds: float = 0.0, meanwhile: Iterator[FirstScene | None] | None = None
+) -> str:
     """Run a command of stadia for a job; its cache is removed with the job.
 
     job: the job, whose process it becomes.
     words: the words of the command.
     seconds: expected duration, which the progress of the job shows.
+    meanwhile: scenes to make and show while the command runs.
 
     Returns the last line of its errors for the page; "" if it succeeds.
 
     Raises CancelledError if the job is cancelled.
     """
     job.repetition = 0
+    scenes = iter(()) if meanwhile is None else meanwhile
     env = {**os.environ, "STADIA_CACHE": str(job.folder / "cache"), "STADIA_PROGRESS_S": "0.5"}
     null = subprocess.DEVNULL
     job.count_from("", round(seconds))
@@ -274,7 +302,10 @@ def run_command(job: VideoJob, words: Sequence[str], seconds: float = 0.0) -> st
         job.process = subprocess.Popen([*STADIA, *words], stdin=null, stdout=null, stderr=errors, env=env)
         job.go_on(job.state)  # it may have been cancelled meanwhile: its process is ended
         while job.process.poll() is None:
-            time.sleep(0.1)
+            if (scene := next(scenes, _NO_SCENE)) is _NO_SCENE:
+                time.sleep(0.1)
+            elif isinstance(scene, FirstScene):
+                job.show_scene(scene)
             if seconds:
                 job.done = min(round(time.monotonic() - job.began), job.total)
             elif (counted := read_progress(os.pread(errors.fileno(), TAIL_BYTES, tail_of(errors)))) is not None:
@@ -311,20 +342,23 @@ def read_progress(tail: bytes) -> tuple[str, int, int] | None:
     return None
 
 
-def map_frames(job: VideoJob, camera: PhotoCamera) -> tuple[PhotoCamera, str]:
+def map_frames(
+    job: VideoJob, camera: PhotoCamera, meanwhile: Iterator[FirstScene | None] | None = None
+) -> tuple[PhotoCamera, str]:
     """Map the frames of a job in a process of its own (pycolmap changes how its process ends).
 
     The map gives the camera trajectory if it is usable, and the camera if the images determine it.
 
     job: the job.
     camera: camera of the frames.
+    meanwhile: scenes to make and show while the map is made.
 
     Returns the camera of the map, or the given one, and a sentence about the map.
 
     Raises CancelledError if the job is cancelled.
     """
     job.go_on("mapping")
-    why = run_command(job, ["map", str(job.frames), *name_frames_camera(camera)])
+    why = run_command(job, ["map", str(job.frames), *name_frames_camera(camera)], meanwhile=meanwhile)
     if job.skips_map:
         return camera, "You skipped the map of this video, so the path uses predicted depth."
     if why:
@@ -431,10 +465,13 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
         path_text = f"The map of the video is not used: {why}. The path uses predicted depth."
     if record is not None and 1 < len(record.path) < count and session.path.mapped is None:
         path_text += f" It ends after {len(record.path)} of {count} frames: the next motion is unknown."
+    depth_scale, verdict = written.predictions.depth_scale, str(written.checks["verdict"])
+    has_cloud = (job.predictions / CLOUD).is_file()
+    fitted, grain = fuse_video(job, depth_scale, verdict) if has_cloud else ({}, 0.0)
     error, trust = find_expected_error(session), describe_trust(session)
     files = [name for name in VIDEO_DOWNLOADS if (job.predictions / name).is_file()]
     job.about = {
-        "verdict": written.checks["verdict"],
+        "verdict": verdict,
         "lines": [*notes, *drop_commands(prediction_lines(Path("video"), written.predictions))],
         "trust": trust.text,
         "receipt": describe_scale(session.receipt),
@@ -449,7 +486,9 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
         "frames": sorted(path.stem for path in (job.predictions / DEPTH_COLOR).iterdir()),
         "rate_hz": rate_hz,
         "aspect": width / height,
-        "depth_scale": str(written.predictions.depth_scale),
+        "depth_scale": str(depth_scale),
+        "fitted": fitted,
+        "grain": grain,
         "network": name or network.label,
         "licence": network.licence,
         "fov_deg": round(camera.fov_deg, 1),
@@ -528,24 +567,53 @@ def measure_frame(job: VideoJob, form: MeasureForm) -> Measured:
     has_network_error = about["has_network_error"]
     found = measure(scaled, depth, K, DepthScale(about["depth_scale"]), errors, has_network_error=has_network_error)
     T = read_poses(job.predictions).get(f"{number:06d}")
-    return found if T is None else replace(found, points=found.points @ T[:3, :3].T + T[:3, 3])
+    if T is None:
+        return found
+    fitted = about.get("fitted") or {f"{number:06d}": 1.0}
+    nearest = min(fitted, key=lambda name: abs(int(name) - number))  # its points lie on the fused ones
+    return replace(found, points=fitted[nearest] * found.points @ T[:3, :3].T + T[:3, 3])
 
 
 def find_video_ground(job: VideoJob) -> NDArray[np.float64] | None:
-    """Return the plane (4,) of the ground in the first frame with a pose, in the world of the trajectory, as
-    `stadia.web.measuring.find_ground`; None if none is seen.
+    """Return the plane (4,) of the ground in the world of the trajectory, as `stadia.web.measuring.find_ground`: of the
+    frames that see one, the one with which most others agree; None if none is seen.
     """
-    name, T = next(iter(read_poses(job.predictions).items()), ("", np.eye(4)))
-    with contextlib.suppress(ConfigError, GeometryError, ValueError):
-        plane = find_ground(*read_frame_depth(job, int(name)))
-        normal = T[:3, :3] @ plane[:3]
-        return np.append(normal, plane[3] + normal @ T[:3, 3])
-    return None
+    poses = read_poses(job.predictions)
+    names, planes = list(poses), list[NDArray[np.float64]]()
+    for name in (names[row] for row in spread_indices(len(names), GROUND_FRAMES)):
+        with contextlib.suppress(ConfigError, GeometryError, ValueError):
+            plane, T = find_ground(*read_frame_depth(job, int(name))), poses[name]
+            normal = T[:3, :3] @ plane[:3]
+            planes.append(np.append(normal, plane[3] + normal @ T[:3, 3]))
+    if not planes:
+        return None
+    found = np.array(planes)
+    centers = find_centers(poses.values())
+    heights = found[:, 3] - (centers @ found[:, :3].T).mean(0)  # of the camera over each plane
+    is_level = found[:, :3] @ found[:, :3].T > math.cos(math.radians(SAME_GROUND_DEG))
+    is_same = is_level & (np.abs(heights[:, None] - heights) < SAME_GROUND * np.abs(heights))
+    return np.asarray(found[int(is_same.sum(1).argmax())])
 
 
 def find_centers(poses: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Return the camera positions (N, 3) of poses T_world_camera."""
     return np.array([T[:3, 3] for T in poses]).reshape(-1, 3)
+
+
+def describe_path(job: VideoJob) -> dict[str, Any]:
+    """Return the camera trajectory of a predicted video, the ground, and the center and radius of its scene as JSON."""
+    poses, ground = read_poses(job.predictions), find_video_ground(job)
+    shown: dict[str, Any] = {
+        "path": [[name, T[:3].tolist()] for name, T in poses.items()],
+        "ground": None if ground is None else ground.tolist(),
+        "center": None,
+        "radius": 0,
+    }
+    if len(poses) > 1 and (job.predictions / CLOUD).is_file():
+        shown["center"], shown["radius"] = frame_scene(
+            read_cloud(job.predictions / CLOUD)[0], find_centers(poses.values())
+        )
+    return shown
 
 
 def encode_video_glb(folder: Path) -> bytes:
@@ -557,13 +625,37 @@ def encode_video_mesh(job: VideoJob) -> bytes:
     """Return the fused surfaces of views spread over the path of a predicted video as binary glTF, with pictures and
     cameras. Distant points and the sky are left out.
     """
-    poses = read_poses(job.predictions)
-    names = list(poses)[:: max(-(-len(poses) // MAX_VIEWS), 1)]
-    views = []
+    views = read_views(job, MAX_VIEWS)
+    return encode_textured_glb(scale_views(views, fit_scales(views)), EDGE_RATIO, MAX_MESH_VERTICES)
+
+
+def read_views(job: VideoJob, most: int) -> list[DepthView]:
+    """Return at most `most` frames with a pose, spread over the path, without sky, distant points and edges."""
+    poses, views = read_poses(job.predictions), list[DepthView]()
+    names = list(poses)
     assert job.mapped is not None
-    for name in names:
+    for name in (names[row] for row in spread_indices(len(names), most)):
         image = read_rgb(job.frames / f"{name}.jpg")
         depth, _ = read_frame_depth(job, int(name))
-        depth = np.where(choose_points(depth), depth, np.float32(0))
+        depth = np.where(choose_points(depth) & ~find_far_sky(image, depth), depth, np.float32(0))
         views.append(make_view(name, image, depth, job.mapped.camera.make_K(*image.shape[:2]), poses[name]))
-    return encode_textured_glb(views, EDGE_RATIO, MAX_MESH_VERTICES)
+    return views
+
+
+def fuse_video(job: VideoJob, depth_scale: DepthScale, verdict: str) -> tuple[dict[str, float], float]:
+    """Replace the points of a predicted video by those of its fused frames, if several have a pose.
+
+    job: the video.
+    depth_scale: kind of scale of its depth.
+    verdict: on its depth.
+
+    Returns the factor of each fused frame, by which its depth fits that of the others, and the typical distance between
+    neighboring points; nothing and 0 without several frames.
+    """
+    views = [shrink_view(view, FUSED_SIDE) for view in read_views(job, FUSED_VIEWS)]
+    if len(views) < 2:
+        return {}, 0.0
+    fused = fuse_views(views)
+    write_point_cloud(job.predictions / CLOUD, fused.points, fused.colors, depth_scale, verdict)
+    fitted = {view.name: round(float(scale), 4) for view, scale in zip(views, fused.scales, strict=True)}
+    return fitted, fused.grain

@@ -1,5 +1,6 @@
 """Request handlers for videos: upload, progress, frames, points, files, cancel."""
 
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,10 +25,11 @@ from stadia.report.result_page import render_result
 from stadia.web import networks, share_page
 from stadia.web.app_state import AppState, get_state
 from stadia.web.decoding import DecodedPhoto, DecodedVideo, decode_video
+from stadia.web.first_scene import grow_scene, start_scene
 from stadia.web.forms import UPLOAD, parse_form, parse_query_json, read_json_body, read_query, receive_upload, send_page
 from stadia.web.guards import require_session
 from stadia.web.measuring import MeasuredForm, MeasureForm
-from stadia.web.photo import PredictForm, choose_camera, color_prediction, make_cloud, predict_decoded
+from stadia.web.photo import PredictForm, choose_camera, color_prediction, predict_decoded
 from stadia.web.photo_routes import send_values
 from stadia.web.progress import PLAN
 from stadia.web.sessions import find_kept
@@ -43,22 +45,18 @@ from stadia.web.video import (
     VideoJob,
     adapt_frames,
     copy_frames,
+    describe_path,
     encode_video_glb,
     encode_video_mesh,
     explain_error,
-    find_video_ground,
     map_frames,
     measure_frame,
     predict_video,
     read_cloud,
     read_frame_depth,
-    read_poses,
 )
 
 MAX_SHOWN_POINTS = 300_000
-
-MAX_PREVIEW_POINTS = 100_000
-"""Most points of the first frame, which the page shows while the others are worked on."""
 
 MAX_NAME = 80
 """Most characters of a file's name that are kept."""
@@ -147,8 +145,9 @@ def work_on_frames(
     network = state.shelf.find(form.network)
     focal = network.checkpoint.buffer("focal")
     camera = choose_camera(form.fov_deg, decoded.fov_deg, focal, *decoded.size)
-    camera, path_text = map_frames(job, camera)
     rate_hz = (decoded.rate_hz or DEFAULT_RATE_HZ) / decoded.every
+    files = [job.frames / f"{number:06d}.jpg" for number in range(decoded.count)]
+    camera, path_text = map_frames(job, camera, grow_scene(network, camera, files, rate_hz))
     job.mapped = MappedFrames(camera, rate_hz, decoded.count, path_text)
     predict_video(job, network, notes=notes)
 
@@ -255,8 +254,7 @@ def show_preview(state: AppState, job: VideoJob, image: NDArray[np.uint8], form:
     prediction = predict_decoded(state.shelf, decoded, PredictForm(network=form.network, fov_deg=form.fov_deg))
     job.preview = cv2.imencode(".jpg", color_prediction(prediction)[..., ::-1])[1].tobytes()
     if not prediction.depth_scale.is_affine:
-        points, colors = make_cloud(prediction, MAX_PREVIEW_POINTS)
-        job.preview_cloud = points.astype("<f4").tobytes() + colors.tobytes()
+        job.show_scene(start_scene(prediction))
 
 
 async def show_video(request: Request) -> Response:
@@ -270,8 +268,15 @@ async def preview(request: Request) -> Response:
 
 
 async def show_preview_cloud(request: Request) -> Response:
-    """Reply with the points of the first frame, float32 (N, 3), followed by colors uint8 (N, 3)."""
-    return Response(_find(request).preview_cloud, media_type="application/octet-stream")
+    """Reply with the points of the scene so far, float32 (N, 3), followed by colors uint8 (N, 3), and its cameras in a
+    header.
+    """
+    scene = _find(request).scene
+    if scene is None:
+        raise ConfigError("scene", found="none", expected="a scene in 3D", fix="wait until the video is done")
+    headers = {"x-cameras": json.dumps(scene.describe(), separators=(",", ":"))}
+    data = await run_in_threadpool(scene.to_bytes)
+    return Response(data, media_type="application/octet-stream", headers=headers)
 
 
 async def cancel(request: Request) -> Response:
@@ -332,14 +337,10 @@ async def show_video_cloud(request: Request) -> Response:
 
 
 async def show_path(request: Request) -> Response:
-    """Reply with name and pose T_world_camera (3, 4) of the frames that have a pose, and the plane of the ground, or
-    null.
+    """Reply with name and pose T_world_camera (3, 4) of the frames that have a pose, the plane of the ground, or null,
+    and the center and radius of the scene.
     """
-    job = _find_done(request)
-    poses = await run_in_threadpool(read_poses, job.predictions)
-    ground = await run_in_threadpool(find_video_ground, job)
-    path = [[name, T[:3].tolist()] for name, T in poses.items()]
-    return JSONResponse({"path": path, "ground": None if ground is None else ground.tolist()})
+    return JSONResponse(await run_in_threadpool(describe_path, _find_done(request)))
 
 
 async def download_video(request: Request) -> Response:

@@ -244,8 +244,7 @@ class LivePrediction:
         predicted = shown.predicted(predictor.depth_scale, predict_inverse_depth(predictor, shown), None)
         if not self.with_path or predictor.depth_scale.is_affine:
             return predicted
-        small = np.ascontiguousarray((255 * shown.image).round().astype(np.uint8).transpose(1, 2, 0))
-        return replace(predicted, T_world_camera=tracker.add(small, predicted.depth(), shown.K))
+        return replace(predicted, T_world_camera=tracker.add(shown.to_picture(), predicted.depth, shown.K))
 
 
 def _make_status(source: LiveSource, rates: _Rates, tracker: FrameTracker, opened: _OpenedNetwork | None) -> LiveStatus:

@@ -2,6 +2,7 @@
 points.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from stadia.geometry.poses import invert_pose
 
 Array = NDArray[np.float64]
+ReadDepth = Callable[[], NDArray[np.float32]]
 
 CORNERS, MIN_CORNERS = 300, 40
 """Fewest tracked points that give a pose (CORNERS: most points that are tracked from a keyframe)."""
@@ -20,7 +22,11 @@ MIN_SHARE, MAX_FLOW_SHARE = 0.5, 0.08
 MIN_SHARE of them are left.
 """
 
-MAX_ERROR_PX, RANSAC_STEPS = 1.5, 60
+MAX_ERROR_PX, MAX_ERROR_SHARE, RANSAC_STEPS = 1.5, 0.007, 100
+"""Largest distance of a point from its place, pixels (MAX_ERROR_SHARE: as a share of the image's width, if that is
+more), because predicted depth is wrong by far more than corners are.
+"""
+
 STILL_PX = 0.3
 """Largest median motion of the points, pixels, of a stationary camera."""
 
@@ -62,7 +68,7 @@ class FrameTracker:
         self._guess: tuple[Array, Array] | None = None
         self._has_world = False
 
-    def add(self, image: NDArray[np.uint8], depth: NDArray[np.float32], K: Array) -> Array | None:
+    def add(self, image: NDArray[np.uint8], read_depth: ReadDepth, K: Array) -> Array | None:
         """Return the pose T_world_camera (4, 4) of the next frame; None if too few points of the keyframe are found in
         it.
 
@@ -70,12 +76,12 @@ class FrameTracker:
 
         Args:
             image: (h, w, 3) uint8 RGB.
-            depth: (h, w) along the optical axis, 0 where unknown.
+            read_depth: returns the depth (h, w) along the optical axis, 0 where unknown; called for keyframes only.
             K: (3, 3) intrinsics of the image in pixels.
         """
         gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
         if self._key is None or self._gray is None or self._gray.shape != gray.shape:
-            self._start(gray, depth, K)
+            self._start(gray, read_depth, K)
             if self._key is not None and not self._has_world:
                 self._has_world = True
                 return self.T_world_camera
@@ -87,21 +93,21 @@ class FrameTracker:
         key.points, key.start, key.at = key.points[kept], key.start[kept], at[kept, 0]
         self._gray = gray
         flow_px = float(np.median(np.linalg.norm(key.at - key.start, axis=1))) if len(key.at) else 0.0
-        pose = None if len(key.at) < MIN_CORNERS else self._solve(key, K)
+        pose = None if len(key.at) < MIN_CORNERS else self._solve(key, K, gray.shape[1])
         if pose is None:
             self.lost += 1
-            self._start(gray, depth, K)
+            self._start(gray, read_depth, K)
             return None
         moved = key.T_world_camera @ pose
         if flow_px > STILL_PX:
             self.length += float(np.linalg.norm(moved[:3, 3] - self.T_world_camera[:3, 3]))
             self.T_world_camera = moved
         if len(key.at) < MIN_SHARE * key.count or flow_px > MAX_FLOW_SHARE * gray.shape[1]:
-            self._start(gray, depth, K)
+            self._start(gray, read_depth, K)
         return self.T_world_camera
 
-    def _solve(self, key: _KeyFrame, K: Array) -> Array | None:
-        """Return T_key_now by perspective from points, from the pose before."""
+    def _solve(self, key: _KeyFrame, K: Array, width: int) -> Array | None:
+        """Return T_key_now by perspective from points, from the pose before, in an image of a width in pixels."""
         rotation, shift = self._guess if self._guess is not None else (np.zeros((3, 1)), np.zeros((3, 1)))
         is_found, rotation, shift, inliers = cv2.solvePnPRansac(
             key.points,
@@ -112,7 +118,7 @@ class FrameTracker:
             tvec=shift.copy(),
             useExtrinsicGuess=True,
             iterationsCount=RANSAC_STEPS,
-            reprojectionError=MAX_ERROR_PX,
+            reprojectionError=max(MAX_ERROR_PX, MAX_ERROR_SHARE * width),
             flags=cv2.SOLVEPNP_ITERATIVE,
         )
         if not is_found or inliers is None or len(inliers) < MIN_CORNERS // 2:
@@ -126,14 +132,14 @@ class FrameTracker:
         T_now_key[:3, :3], T_now_key[:3, 3] = cv2.Rodrigues(rotation)[0], shift[:, 0]
         return invert_pose(T_now_key)
 
-    def _start(self, gray: NDArray[np.uint8], depth: NDArray[np.float32], K: Array) -> None:
+    def _start(self, gray: NDArray[np.uint8], read_depth: ReadDepth, K: Array) -> None:
         self._gray, self._guess, self._key = gray, None, None
         corners = cv2.goodFeaturesToTrack(gray, CORNERS, 0.01, max(gray.shape[1] // 50, 4))
         if corners is None:
             return
         at = corners[:, 0]
         x, y = np.rint(at).astype(int).T
-        z = depth[y, x].astype(np.float64)
+        z = read_depth()[y, x].astype(np.float64)
         known = z > 0
         rays = np.column_stack((at[known], np.ones(known.sum()))) @ np.linalg.inv(K).T
         start = at[known].astype(np.float32)

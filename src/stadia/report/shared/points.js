@@ -37,11 +37,12 @@ const DISCS = Array.from({ length: LARGEST_ROUND_PX * 2 + 1 }, (_, size) => Int8
 
 // Draw each `step`-th point as a disc of `size` pixels into pixels uint32 (h w), where it is nearer than depths (h w).
 // spread: pixels of a point that is as far as it was from the camera at the origin; a point that is nearer is larger. 0: all are of `size`.
-export function drawPoints({ width, height, pixels, depths }, [[x0, x1, x2, x3], [y0, y1, y2, y3], [z0, z1, z2, z3]], positions, packed, least, step, near, spread = 0, most = least) {
+// grain: pixels of a point at depth 1, for points that came from several cameras.
+export function drawPoints({ width, height, pixels, depths }, [[x0, x1, x2, x3], [y0, y1, y2, y3], [z0, z1, z2, z3]], positions, packed, least, step, near, spread = 0, most = least, grain = 0) {
   for (let i = 0, count = packed.length; i < count; i += step) {
     const x = positions[3 * i], y = positions[3 * i + 1], z = positions[3 * i + 2], depth = z0 * x + z1 * y + z2 * z + z3;
     if (!(depth > near)) continue;
-    const size = spread ? Math.max(least, Math.min(most, Math.round((spread * z) / depth))) : least, half = (size - 1) / 2;
+    const size = spread || grain ? Math.max(least, Math.min(most, Math.round((spread ? spread * z : grain) / depth))) : least, half = (size - 1) / 2;
     const column = (x0 * x + x1 * y + x2 * z + x3) / depth + width / 2 - half, row = (y0 * x + y1 * y + y2 * z + y3) / depth + height / 2 - half;
     if (!(column >= 0 && row >= 0 && column <= width - size && row <= height - size)) continue;
     const disc = DISCS[size], color = packed[i];
@@ -153,10 +154,11 @@ export class CloudView {
 
   // positions: float32 (3 N); colors: uint8 (3 N); unit: of a length; lines: [{ points: [[x, y, z], ...], color: [r, g, b] }];
   // cameras: as `frustumOf`; keepsView: the view stays; ground: plane [nx, ny, nz, offset] for a grid, or null; pitch: angle
-  // between neighboring points of one picture at the origin, whose gaps are then filled, or 0; radius: of a scene around a
+  // between neighboring points of one picture at the origin, whose gaps are then filled, or 0; grain: distance between neighboring points of several
+  // pictures, or 0; radius: of a scene around a
   // center, by default the origin, or 0 for one in front of a camera there.
-  show(positions, colors, unit, { lines = [], cameras = [], keepsView = false, ground = null, pitch = 0, radius = 0, center = null } = {}) {
-    Object.assign(this, { positions, pitch, packed: packColors(colors), count: positions.length / 3, unit, times: [], step: 1 });
+  show(positions, colors, unit, { lines = [], cameras = [], keepsView = false, ground = null, pitch = 0, grain = 0, radius = 0, center = null } = {}) {
+    Object.assign(this, { positions, pitch, grain, packed: packColors(colors), count: positions.length / 3, unit, times: [], step: 1 });
     const depths = [];
     for (let i = 0; i < this.count; i += Math.max(Math.floor(this.count / 1000), 1)) depths.push(positions[3 * i + 2]);
     depths.sort((a, b) => a - b);
@@ -319,8 +321,8 @@ export class CloudView {
     }
     this.raster.depths.fill(Infinity);
     const size = Math.sqrt((COVER[isMoving ? "moving" : "resting"] * width * height) / Math.max(drawn, 1)), projection = projectionOf(this.view, height);
-    const drawnPx = Math.min(Math.max(Math.round(this.size * Math.min(Math.max(size, 1), LARGEST_PX * ratio)), 1), 2 * LARGEST_ROUND_PX), spread = this.size * ROUND * FOCAL * height * this.pitch * Math.sqrt(step);
-    drawPoints(this.raster, projection, this.positions, this.packed, spread ? Math.round(2 * ratio) : drawnPx, step, near, spread, Math.round(LARGEST_ROUND_PX * ratio));
+    const drawnPx = Math.min(Math.max(Math.round(this.size * Math.min(Math.max(size, 1), LARGEST_PX * ratio)), 1), 2 * LARGEST_ROUND_PX), filled = this.size * ROUND * FOCAL * height * Math.sqrt(step), spread = filled * this.pitch, grain = filled * this.grain;
+    drawPoints(this.raster, projection, this.positions, this.packed, spread || grain ? Math.round(2 * ratio) : drawnPx, step, near, spread, Math.round(LARGEST_ROUND_PX * ratio), grain);
     for (const { positions, packed } of [...this.lines, ...this.cameras]) drawPoints(this.raster, projection, positions, packed, Math.round(LINE_PX * ratio), 1, near);
     canvas.dataset.hidden = this.marks.reduce((sum, { points }) => sum + drawMark(this.raster, projection, points, ratio, near), 0);
     context.putImageData(this.image, 0, 0);

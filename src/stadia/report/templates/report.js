@@ -74,9 +74,9 @@ for (const figure of document.querySelectorAll("figure.cloud")) {
   const canvas = figure.querySelector("canvas"), about = figure.querySelector(".how");
   try {
     const bytes = Uint8Array.from(atob(canvas.dataset.points), (letter) => letter.charCodeAt(0));
-    const view = JSON.parse(canvas.dataset.view), [positions, colors] = pointsOf(bytes, view), { lines, cameras, frames, views, radius } = view;
+    const view = JSON.parse(canvas.dataset.view), [positions, colors] = pointsOf(bytes, view), { lines, cameras, frames, views, radius, center, grain } = view;
     const cloud = new CloudView(canvas, (text) => { about.textContent = text; });
-    cloud.show(positions, colors, canvas.dataset.unit, { lines, cameras, radius });
+    cloud.show(positions, colors, canvas.dataset.unit, { lines, cameras, radius, center: radius ? center : null, grain });
     if (view.marks?.length) cloud.showMarks(view.marks);
     if (views?.length) addViews(figure, views, cloud, cameras);
     const ends = (frames ?? []).reduce((sums, frame) => [...sums, sums.at(-1) + frame.count], [0]);
@@ -84,7 +84,7 @@ for (const figure of document.querySelectorAll("figure.cloud")) {
       const [first, end] = isAll || ends[number] === ends[number + 1] ? [0, ends.at(-1)] : [ends[number], ends[number + 1]];
       const every = Math.ceil(cameras.length / 12), others = cameras.filter((_, at) => at % every === 0 && at !== number);
       const shown = [...others, { ...cameras[number], color: [255, 110, 64] }];
-      cloud.show(positions.subarray(3 * first, 3 * end), colors.subarray(3 * first, 3 * end), canvas.dataset.unit, { lines, cameras: shown, keepsView: true });
+      cloud.show(positions.subarray(3 * first, 3 * end), colors.subarray(3 * first, 3 * end), canvas.dataset.unit, { lines, cameras: shown, grain, keepsView: true });
     });
   } catch (error) {
     canvas.hidden = true;

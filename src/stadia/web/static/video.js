@@ -116,12 +116,18 @@ export function startVideo(session) {
     return `${job.step ? `Step ${job.step} of ${job.steps}: ` : ""}${text}${counted && job.state !== "adapting" ? ` (${counted})` : ""}. ${describeSeconds(job.age_s)} so far${left}.`;
   }
 
-  // The first frame in 3D, until the whole scene is there.
-  async function showPreviewCloud(base) {
+  // The scene so far in 3D, which grows while the path is searched.
+  async function showScene(base, { scene_version, scene_frames }) {
+    state.sceneVersion = scene_version;
     const [{ CloudView }, reply] = await Promise.all([connect(import("/shared/points.js")), get(`${base}/preview.bin`)]), [points, colors] = splitCloud(await reply.arrayBuffer());
     if (byId("video-preview").hidden) return;
     byId("preview-pane").hidden = false;
-    new CloudView(byId("preview-cloud"), () => {}, () => {}).show(points, colors, "", {});
+    const { poses, fov_deg, aspect, grain, center, radius } = JSON.parse(reply.headers.get("x-cameras"));
+    state.scene ??= new CloudView(byId("preview-cloud"), () => {}, () => {});
+    const lines = [{ points: poses.map((T) => T.map((row) => row[3])), color: PATH_COLOR }], cameras = poses.filter((_, number) => number % Math.ceil(poses.length / CAMERAS) === 0).map((T) => ({ fov_deg, aspect, T }));
+    state.scene.show(points, colors, "", { lines, cameras, grain, keepsView: scene_version > 1, center, radius });
+    byId("preview-cloud").dataset.version = scene_version;
+    byId("preview-about").textContent = scene_frames > 1 ? `A first scene of ${scene_frames} frames, which grows. The exact path follows.` : "The first frame in 3D. Drag it to turn it; the path follows.";
   }
 
   async function poll() {
@@ -141,8 +147,9 @@ export function startVideo(session) {
         byId("preview-image").src = `${base}/image/0.jpg`;
         byId("preview-depth").src = `${base}/preview.jpg`;
         byId("preview-pane").hidden = true;
-        if (job.has_preview_cloud) showPreviewCloud(base).catch(() => {});
+        state.sceneVersion = 0;
       }
+      if (job.state !== "done" && job.scene_version > (state.sceneVersion ?? 0)) showScene(base, job).catch(() => {});
       if (job.state === "done") {
         showResult(job);
         if (job.error) showError(new Error(job.error));
@@ -281,29 +288,18 @@ export function startVideo(session) {
     showCameras();
   }
 
-  // Middle and radius of a scene of points (3 N) and a path: where nine of ten of them are.
-  function frameScene(points, path) {
-    const every = 3 * Math.max(Math.floor(points.length / 3000), 1), ends = [0, 1, 2].map((axis) => {
-      const values = path.map(([, T]) => T[axis][3]);
-      for (let at = axis; at < points.length; at += every) values.push(points[at]);
-      values.sort((a, b) => a - b);
-      return [values[Math.floor(0.05 * values.length)], values[Math.floor(0.95 * (values.length - 1))]];
-    });
-    return { center: ends.map(([low, high]) => (low + high) / 2), radius: Math.hypot(...ends.map(([low, high]) => high - low)) / 2 };
-  }
-
   async function showCloud() {
     const about = byId("video-about"), base = `/api/videos/${state.key}`, { result } = state;
     about.textContent = "Reading points …";
     try {
       const { CloudView } = await connect(import("/shared/points.js"));
-      const [bytes, { path, ground }] = await Promise.all([(await get(`${base}/cloud.bin`)).arrayBuffer(), (await get(`${base}/path`)).json()]);
+      const [bytes, { path, ground, center, radius }] = await Promise.all([(await get(`${base}/cloud.bin`)).arrayBuffer(), (await get(`${base}/path`)).json()]);
       if (result !== state.result) return;
       state.cloud ??= new CloudView(byId("video-cloud"), (text) => { about.textContent = text; }, pick);
       state.path = path;
       const lines = [{ points: path.map(([, T]) => T.map((row) => row[3])), color: PATH_COLOR }];
       const [points, colors] = splitCloud(bytes);
-      state.cloud.show(points, colors, result.depth_scale === "metres" ? "m" : "(not metres)", { lines, ground, ...frameScene(points, path) });
+      state.cloud.show(points, colors, result.depth_scale === "metres" ? "m" : "(not metres)", { lines, ground, grain: result.grain ?? 0, center, radius });
       showCameras();
       state.cloud.showMarks(stage.marksIn3d());
     } catch (error) {
