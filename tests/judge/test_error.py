@@ -287,7 +287,7 @@ def test_depth_counts_for_a_purpose_where_it_is_measured(share: float, good_for:
 
 
 def test_no_purpose_is_good_with_depth_beyond_all_limits() -> None:
-    assert list_good_for(Measured(0.0, 0.26)) == "good for no purpose"
+    assert list_good_for(Measured(0.0, 0.26)) == "not good enough for navigation"
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.web.browser_server import run_server
 from tests.web.conftest import encode, make_network, make_picture
+from tests.web.test_audit_routes import write_audit, write_rig
 from tests.web.test_drops import make_wrong_scene, make_zip
 from tests.web.test_videos import make_video
 
@@ -917,6 +918,42 @@ def test_the_page_of_checks(chromium: Any, address_of_runs: str) -> None:
     assert "\n" not in tab.text("#error")
     assert tab.find_cut_off() <= 0
     context.close()
+
+
+@pytest.mark.parametrize("width", list(WIDTHS.values()))
+def test_audits_and_rigs_in_the_page(chromium: Any, tmp_path: Path, width: int) -> None:
+    """They are listed below the form, and shown as their own pages; an audit's items are filtered."""
+    write_audit(tmp_path / "audit campus")
+    write_rig(tmp_path / "rig-june")
+    with run_server(make_app([], data=tmp_path)) as address:
+        context = chromium.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce")
+        tab = Page(context, f"{address}/#check")
+        tab.page.wait_for_selector("#pages-list a")
+        assert re.search("Audit, .*: 3 bad items", tab.text("#pages-list"))
+        assert tab.find_faults_of_access() == []
+        tab.page.click("#pages-list a:has-text('audit campus')")
+        frame = tab.page.frame_locator("#result-frame")
+        frame.locator("#filter").fill("opengl")
+        assert frame.locator("#count").inner_text() == "3 of 12 items"
+        frame.locator("#filter").fill("")
+        frame.locator("input[value=usable]").uncheck()
+        assert frame.locator("#count").inner_text() == "5 of 12 items"
+        assert not tab.page.is_visible("#result-form")
+        assert tab.find_cut_off() <= 0
+        tab.page.click("#result-back")
+        tab.page.wait_for_selector("#result-form", state="visible")
+        assert not tab.page.is_visible("#result-frame")
+        tab.page.click("#pages-list a:has-text('rig-june')")
+        assert "gate" in frame.locator(".camera h2").first.inner_text()
+        assert tab.find_faults_of_access() == []
+        assert tab.problems == []
+        for name in ("audit campus/audit.html", "rig-june/rig-check.html"):
+            tab.page.goto((tmp_path / name).as_uri())
+            assert tab.find_cut_off() <= 0
+            assert tab.find_faults_of_access() == []
+            for box in (one.bounding_box() for one in tab.page.locator("#items td:nth-child(4):not(:empty)").all()):
+                assert 0 <= box["x"] <= box["x"] + box["width"] <= width, "faults are not cut off"
+        context.close()
 
 
 def test_a_video_at_both_widths(open_tab: Callable[..., Page], tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from stadia.judge.rigs.gyroscope_check import GyroscopeVerdict
     from stadia.judge.rigs.pinned_rig import PinnedRigVerdict
 
+MAX_PICTURE_WIDTH = 1000
+"""Largest width of a picture in the page of a check, pixels."""
+
 rig = typer.Typer(help="Check calibrations between cameras, robots and other sensors.", no_args_is_help=True)
 
 ForOption = Annotated[
@@ -177,7 +180,7 @@ def check_pinned(
     pinned: Annotated[Path, argument("The folder of `stadia rig pin`.", metavar="RIG")],
     recordings: Annotated[Path, argument("New recordings of the cameras, with the same names.", metavar="RECORDINGS")],
     purposes: ForOption = None,
-    report: Annotated[Path | None, option("A folder for a picture of each camera, before and now.")] = None,
+    report: Annotated[Path | None, option("A folder for a page, and a picture of each camera, before and now.")] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -209,28 +212,57 @@ def check_pinned(
     else:
         print_lines(list_rig_lines(pinned, verdict))
     if report is not None:
-        for path in _write_pictures(report, verdict, record):
+        for path in _write_report(report, pinned, verdict, record):
             echo(path, err=as_json)
     if code := find_exit_code(verdict.grade, are_asked=bool(wanted)):
         raise typer.Exit(code)
 
 
-def _write_pictures(report: Path, verdict: PinnedRigVerdict, record: dict[str, object]) -> Iterator[Path]:
+def _write_report(report: Path, pinned: Path, verdict: PinnedRigVerdict, record: dict[str, object]) -> Iterator[Path]:
+    """Write record, pictures and page of a verdict into a folder; yield the pictures and the page."""
     from stadia.io.atomic_files import write_json
     from stadia.io.image_io import write_image
     from stadia.io.input_files import replace_nan
     from stadia.judge.rigs.fixed_cameras import draw_change
+    from stadia.judge.rigs.pinned_rig import describe_change
+    from stadia.report.embedded_images import encode_jpeg
+    from stadia.report.reconstruction_page import ShownCause, ShownPurpose
+    from stadia.report.rig_page import RigPage, ShownCamera, write_rig_page
 
     report.mkdir(parents=True, exist_ok=True)
     write_json(report / "rig-check.json", replace_nan(record))
+    shown = []
     for number, camera in enumerate(verdict.cameras):
         path = report / f"camera-{number}.png"
-        write_image(path, draw_change(*verdict.backgrounds[camera.name], camera.change.homography)[:, :, ::-1])
+        picture = draw_change(*verdict.backgrounds[camera.name], camera.change.homography)[:, :, ::-1]
+        write_image(path, picture)
         yield path
+        shown.append(
+            ShownCamera(
+                name=camera.name,
+                grade=str(camera.grade),
+                causes=[ShownCause(cause.what, cause.fix) for cause in camera.causes],
+                measured=describe_change(camera),
+                reason="" if camera.causes else camera.change.reason,
+                purposes=[ShownPurpose(one.purpose.key, one.holds, one.reason) for one in camera.purposes],
+                picture=encode_jpeg(picture, MAX_PICTURE_WIDTH),
+            )
+        )
+    count = len(verdict.cameras)
+    finding = f"{count} of {count + len(verdict.missing)} cameras have a new recording."
+    if verdict.missing:
+        finding += f" Without one: {', '.join(verdict.missing)}."
+    title = (pinned if pinned.is_dir() else pinned.parent).absolute().name
+    write_rig_page(
+        report / "rig-check.html", RigPage(title=title, grade=str(verdict.grade), finding=finding, cameras=shown)
+    )
+    yield report / "rig-check.html"
 
 
 def list_rig_lines(pinned: Path, verdict: PinnedRigVerdict) -> Iterator[str]:
     """Yield the lines of a verdict on fixed cameras: each with its change, its causes, and what it is good for."""
+    from stadia.judge.rigs.pinned_rig import describe_change
+
     count = len(verdict.cameras)
     yield f"{pinned} is {verdict.grade}: {count} of {count + len(verdict.missing)} cameras have a new recording"
     for camera in verdict.cameras:
@@ -243,15 +275,8 @@ def list_rig_lines(pinned: Path, verdict: PinnedRigVerdict) -> Iterator[str]:
             if not camera.causes:
                 yield f"    not measurable: {change.reason}"
             continue
-        assert change.rotation_deg is not None
-        assert change.zoom_share is not None
-        assert change.shift_px is not None
-        up, right, clockwise = (turn.show(sign="+") for turn in change.rotation_deg)
-        yield f"    {'turned:':15}up {up}, right {right}, clockwise {clockwise} degrees" + (
-            "" if camera.has_K else " (a field of view of 65 degrees is assumed)"
-        )
-        yield f"    {'focal length:':15}{change.zoom_share.show(100, '+')} %"
-        yield f"    {'displacement:':15}{change.shift_px.show()} px, by {change.matches} matches of the background"
+        for name, text in describe_change(camera).items():
+            yield f"    {name + ':':15}{text}"
         for holds, words in ((True, "good for"), (False, "not good for"), (None, "open")):
             for purpose in camera.purposes:
                 if purpose.holds is holds:

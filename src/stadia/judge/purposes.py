@@ -243,7 +243,7 @@ def judge_limits(purpose: Purpose, find: Callable[[str], Measured | None], *, op
             open_reason = open_reason or f"{words} cannot be measured"
             continue
         deviation = factor * measured.deviation
-        shown = f"{deviation:.1g}" if deviation < 10 else f"{deviation:.0f}"
+        shown = f"{deviation:.1g}" if deviation < 9.5 else f"{deviation:.0f}"
         amounts = f"{words} {factor * measured.value:.2g} ± {shown}"
         if measured.is_above(limit.most):
             return PurposeVerdict(purpose, False, f"{amounts} {unit}, at most {factor * limit.most:.2g}")
@@ -291,7 +291,7 @@ def list_good_for(depth_share: Measured) -> str:
 
     Examples:
         >>> list_good_for(Measured(0.15, 0.01)), list_good_for(Measured(0.4, 0.01))
-        ('good for navigation', 'good for no purpose')
+        ('good for navigation', 'not good enough for navigation')
     """
     fitting = [
         purpose.key
@@ -299,4 +299,12 @@ def list_good_for(depth_share: Measured) -> str:
         for limit in purpose.limits
         if limit.field == "depth_share" and max(depth_share) <= limit.most
     ]
-    return f"good for {', '.join(fitting) or 'no purpose'}"
+    if fitting:
+        return f"good for {', '.join(fitting)}"
+    return f"not good enough for {_find_easiest('depth_share')}"
+
+
+def _find_easiest(field: str) -> str:
+    """Return the purpose with the largest limit of a field."""
+    limits = ((limit, purpose.key) for purpose in PURPOSES.values() for limit in purpose.limits if limit.field == field)
+    return max(limits, key=lambda pair: pair[0].most)[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 from stadia.io.atomic_files import write_text
 from stadia.report.charts import draw_histogram
 from stadia.report.embedded_images import EmbeddedImage
-from stadia.report.page_template import make_environment
+from stadia.report.page_template import TEMPLATE_FOLDER, embed_scripts, make_environment
 
 MIN_BARS = 5
 """Fewest values of a histogram."""
@@ -57,7 +57,7 @@ class AuditPage:
     histograms: values by the title of their histogram.
     changes: for each item whose grade changed since an earlier audit: name, grade before and now.
     columns: columns of the table.
-    rows: cells of all items, the worst first.
+    rows: cells of all items, the worst first; the second one is the grade.
     left_out: number of items that are not in `rows`.
     """
 
@@ -75,9 +75,14 @@ class AuditPage:
     rows: Sequence[Sequence[str]]
     left_out: int
 
+    @property
+    def grades(self) -> list[str]:
+        """Return the grades of the rows, by which they are filtered, in their order."""
+        return list(dict.fromkeys(row[1] for row in self.rows))
+
 
 def write_audit_page(path: Path, page: AuditPage) -> None:
-    """Write one self-contained page, which loads nothing and needs no scripts.
+    """Write one self-contained page, which loads nothing; its script filters the items.
 
     path: file to write.
     page: its content.
@@ -85,4 +90,5 @@ def write_audit_page(path: Path, page: AuditPage) -> None:
     charts = {
         title: draw_histogram(title, values) for title, values in page.histograms.items() if len(values) >= MIN_BARS
     }
-    write_text(path, make_environment().get_template("audit.html").render(page=page, charts=charts))
+    script = embed_scripts([TEMPLATE_FOLDER / "audit.js"])
+    write_text(path, make_environment().get_template("audit.html").render(page=page, charts=charts, **script))

@@ -91,6 +91,8 @@ ROUTES = (
     ("POST", "/api/runs/{name}/resume", "stadia.web.run_routes:resume"),
     ("GET", "/api/data", "stadia.web.run_routes:show_data"),
     ("POST", "/api/check", "stadia.web.run_routes:check"),
+    ("GET", "/api/pages", "stadia.web.audit_routes:show_pages"),
+    ("GET", "/api/pages/{name}", "stadia.web.audit_routes:show_page"),
 )
 """HTTP method, path, and the function that replies ("module:name"); its module is imported at its first request."""
 

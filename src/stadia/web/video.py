@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
 from stadia.core.types import DepthScale
+from stadia.core.verdict import Verdict, find_worst
 from stadia.data.frame_preparation import Frame
 from stadia.data.frame_selection import FrameSelector, spread_indices
 from stadia.data.video.video_map import find_map
@@ -93,6 +94,9 @@ GROUND_FRAMES, SAME_GROUND_DEG, SAME_GROUND = 9, 8.0, 0.3
 """Number of frames in which the ground is searched (SAME_GROUND_DEG: largest angle between two planes of one ground;
 SAME_GROUND: largest relative difference of the camera's height over them).
 """
+
+MIN_PLACED = 0.8
+"""Share of the frames that the path of a usable video has at least."""
 
 TAIL_BYTES = 2000
 """Last bytes of a command's messages that are searched for its progress."""
@@ -471,7 +475,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
     error, trust = find_expected_error(session), describe_trust(session)
     files = [name for name in VIDEO_DOWNLOADS if (job.predictions / name).is_file()]
     job.about = {
-        "verdict": verdict,
+        "verdict": str(grade_with_path(Verdict(verdict), 0 if record is None else len(record.path), count)),
         "lines": [*notes, *drop_commands(prediction_lines(Path("video"), written.predictions))],
         "trust": trust.text,
         "receipt": describe_scale(session.receipt),
@@ -499,6 +503,20 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
     }
     job.store()
     job.state = "done"
+
+
+def grade_with_path(verdict: Verdict, placed: int, count: int) -> Verdict:
+    """Return the verdict on depth and path of a video: at best doubtful if the path leaves out many frames.
+
+    verdict: on its depth.
+    placed: number of frames on the path; 0 without a path.
+    count: number of frames.
+
+    Examples:
+        >>> [str(grade_with_path(Verdict.USABLE, placed, 30)) for placed in (30, 7, 0)]
+        ['usable', 'doubtful', 'usable']
+    """
+    return find_worst([verdict, Verdict.DOUBTFUL]) if 0 < placed < MIN_PLACED * count else verdict
 
 
 def explain_error(error: Exception, job: VideoJob) -> str:

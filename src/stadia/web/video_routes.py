@@ -272,8 +272,8 @@ async def show_preview_cloud(request: Request) -> Response:
     header.
     """
     scene = _find(request).scene
-    if scene is None:
-        raise ConfigError("scene", found="none", expected="a scene in 3D", fix="wait until the video is done")
+    if scene is None:  # of a kept video, or without depth
+        return Response(b"", media_type="application/octet-stream")
     headers = {"x-cameras": json.dumps(scene.describe(), separators=(",", ":"))}
     data = await run_in_threadpool(scene.to_bytes)
     return Response(data, media_type="application/octet-stream", headers=headers)

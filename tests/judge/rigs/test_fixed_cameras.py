@@ -156,6 +156,8 @@ def test_the_commands_pin_and_check(view: View, tmp_path: Path, capsys: pytest.C
     assert cameras["gate"]["right_deg"]["value"] == pytest.approx(2.0, abs=0.03)
     assert cameras["yard"]["grade"] == "usable"
     assert len(list((tmp_path / "report").glob("camera-*.png"))) == 2
+    page = (tmp_path / "report" / "rig-check.html").read_text()
+    assert all(text in page for text in ("gate", "yard", "the camera turned by", "data:image/jpeg", "points=2px: no"))
     assert call("check", rig, swapped) == 1
     assert "the recording is of camera yard" in capsys.readouterr().out
     strange = write_recording(tmp_path / "august", {"door": still["gate"], "roof": still["yard"]})

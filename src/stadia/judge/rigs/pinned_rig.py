@@ -357,6 +357,20 @@ def _list_causes(camera: PinnedCamera, change: ViewChange) -> Iterator[RigCause]
         yield RigCause("covered", what, "remove what is in front of the camera", is_fault=is_fault)
 
 
+def describe_change(camera: CameraVerdict) -> dict[str, str]:
+    """Return the measured change of a camera as texts by name; empty if it cannot be measured."""
+    change = camera.change
+    if change.rotation_deg is None or change.zoom_share is None or change.shift_px is None:
+        return {}
+    up, right, clockwise = (turn.show(sign="+") for turn in change.rotation_deg)
+    assumed = "" if camera.has_K else " (a field of view of 65 degrees is assumed)"
+    return {
+        "turned": f"up {up}, right {right}, clockwise {clockwise} degrees{assumed}",
+        "focal length": f"{change.zoom_share.show(100, '+')} %",
+        "displacement": f"{change.shift_px.show()} px, by {change.matches} matches of the background",
+    }
+
+
 def describe_rig(verdict: PinnedRigVerdict) -> dict[str, Any]:
     """Return all fields of a verdict for JSON."""
 

@@ -72,10 +72,25 @@ function startResult() {
   }
 
   function show(key) {
+    const isPage = Boolean(key?.startsWith("@")), wasPage = Boolean(state.key?.startsWith("@"));
+    if (wasPage && !isPage) clear();
+    byId("check").classList.toggle("of-page", isPage);
+    byId("result-back").hidden = !isPage;
     if (!key || key === state.key) return;
     clear();
     state.key = key;
-    poll();
+    if (isPage) showPage(decodeURIComponent(key.slice(1)));
+    else poll();
+  }
+
+  // The page of an audit or of the check of a rig, which the server has in a folder.
+  function showPage(name) {
+    const base = `/api/pages/${encodeURIComponent(name)}`;
+    byId("result-done").hidden = false;
+    byId("check-title").classList.add("visually-hidden");
+    byId("result-frame").src = byId("result-page").href = base;
+    byId("result-page").download = `${name}.html`;
+    byId("result-fixed").hidden = true;
   }
 
   async function poll() {
@@ -93,7 +108,7 @@ function startResult() {
       byId("check-title").classList.toggle("visually-hidden", isDone);
       if (isDone) {
         byId("result-frame").src = `${base}/page`;
-        byId("result-page").href = `${base}/page.html`;
+        Object.assign(byId("result-page"), { href: `${base}/page.html`, download: "stadia-verdict.html" });
         byId("result-fixed").href = `${base}/fixed.zip`;
         byId("result-fixed").hidden = !job.has_fixed;
       }
@@ -131,10 +146,23 @@ function startResult() {
   return { open, show };
 }
 
+// The audits and checks of rigs of the server.
+async function listPages() {
+  const { pages } = await (await get("/api/pages")).json(), kinds = { audit: "Audit", rig: "Check of a rig" };
+  byId("pages-part").hidden = !pages.length;
+  byId("pages-list").replaceChildren(...pages.map(({ name, kind, about, time_s }) => {
+    const item = make("li"), link = make("a", { className: "card", href: `#check/@${encodeURIComponent(name)}` }), made = new Date(1000 * time_s).toLocaleDateString([], { dateStyle: "medium" });
+    link.append(make("b", { textContent: name }), make("span", { className: "soft small", textContent: `${kinds[kind]}, ${made}: ${about}` }));
+    item.append(link);
+    return item;
+  }));
+}
+
 export function startCheck(session) {
   const result = startResult();
   async function show(key) {
     result.show(key);
+    listPages().catch(showError);
     try {
       const { names } = await (await get("/api/data")).json(), chosen = byId("check-name").value;
       byId("check-name").replaceChildren(...names.map((name) => new Option(name, name)));
