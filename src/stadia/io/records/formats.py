@@ -122,6 +122,8 @@ POLYCAM = Format("Polycam", "matrix", tuple(f"t_{row}{column}" for row in range(
 SCANNER_APP = Format("3D Scanner App", "matrix", ("cameraPoseARFrame",), time="time", axes=OPENGL)
 OPENSFM = Format("OpenSfM", "rx ry rz x y z", ("rotation", "translation"), direction=W2C,
                  source="opensfm.org/docs/dataset.html: reconstruction.json")  # fmt: skip
+ODM = Format("ODM", "rx ry rz x y z", source="OpenDroneMap/ODM, opendm/shots.py: a rotation vector of world-to-camera")
+OPENMVS = Format("OpenMVS", "R.T x y z", source="openMVS, libs/MVS/Interface.h: the rotation is world-to-camera")
 GAUSSIAN_SPLATTING = Format("3D Gaussian Splatting", "R x y z", ("rotation", "position"), name="img_name",
                             source="graphdeco-inria/gaussian-splatting, utils/camera_utils.py")  # fmt: skip
 MESHROOM = Format("Meshroom", "R x y z", ("pose.transform.rotation", "pose.transform.center"), name="poseId",

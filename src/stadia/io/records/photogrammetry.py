@@ -7,6 +7,7 @@ described by `stadia.io.records.formats.Format`, and those of its cameras by `Ca
 from __future__ import annotations
 
 import re
+import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,10 +40,10 @@ Array = NDArray[np.float64]
 
 MAX_BYTES = 512 << 20
 EXPECTED = (
-    "a result of OpenSfM, 3D Gaussian Splatting, OpenMVG, Meshroom, Bundler, VisualSFM, Metashape or RealityCapture,"
-    " exported with its cameras"
+    "a result of OpenSfM, 3D Gaussian Splatting, OpenMVG, OpenMVS, Meshroom, Bundler, VisualSFM, Metashape or"
+    " RealityCapture, exported with its cameras"
 )
-JSON = (".json", ".sfm")
+JSON, BINARY = (".json", ".sfm", ".geojson"), (".mvs",)
 XMP = "folder of .xmp"
 _REALITY_CAPTURE = re.compile(r"(?:#cameras [0-9]+\s+)?#name,x,y,(?:alt|z),heading,pitch,roll\b", re.IGNORECASE)
 _CHECK = "export the file again"
@@ -86,7 +87,8 @@ class Program:
     """How the files of a program are recognized and read.
 
     suffixes: suffixes of its files; XMP for a folder of XMP files.
-    fits: function from the content of a file to whether the program wrote it: parsed JSON, or the start of a text.
+    fits: function from the content of a file to whether the program wrote it: parsed JSON, or the start of a text or of
+        bytes.
     lists: function from the file and its content to its images and cameras.
     """
 
@@ -109,6 +111,22 @@ def _list_opensfm(path: Path, content: Any) -> Listing:
     left = sum(len(_get_mapping(other, "shots")) for other in models) - len(shots)
     notes = (f"the largest of {len(models)} reconstructions is read; {left} images of the others are left out",)
     return Listing(formats.OPENSFM, shots, _get_mapping(model, "cameras"), notes * (len(models) > 1))
+
+
+def _list_odm(path: Path, content: Any) -> Listing:
+    """List the images of ODM's shots.geojson: rotation vectors of world-to-camera, and positions in metres.
+
+    Source: OpenDroneMap/ODM, opendm/shots.py.
+    """
+    shots, cameras = list[Shot](), dict[object, Mapping[str, Any]]()
+    for feature in _mappings(content, "features"):
+        image = feature.get("properties")
+        if isinstance(image, Mapping):
+            key = tuple(str(image.get(name)) for name in ("focal", "width", "height"))
+            cameras[key] = {**image, "projection_type": "perspective"}
+            inverse = [-number for number in parse_numbers([str(number) for number in _list(image, "rotation")])]
+            shots.append(Shot(str(image.get("filename", "")), [*inverse, *_list(image, "translation")], key))
+    return Listing(formats.ODM, shots, cameras)
 
 
 def _list_gaussian_splatting(path: Path, content: Any) -> Listing:
@@ -298,6 +316,88 @@ def _list_visualsfm(path: Path, text: str) -> Listing:
 _NVM_NUMBERS = 10  # numbers after the name of an image
 
 
+def _list_openmvs(path: Path, data: bytes) -> Listing:
+    """List the images of a scene.mvs: platforms have cameras and poses, and an image names one of each.
+
+    Source: cdcseacave/openMVS, libs/MVS/Interface.h: a text or list starts with its length in 8 bytes.
+    """
+    version, at = struct.unpack_from("<I", data, 4)[0], 12
+
+    def take(layout: str) -> tuple[Any, ...]:
+        nonlocal at
+        values = struct.unpack_from(f"<{layout}", data, at)
+        at += struct.calcsize(f"<{layout}")
+        return values
+
+    def take_count() -> int:
+        (count,) = take("Q")
+        if count > len(data) - at:
+            raise ValueError(f"a list of {count} entries in {len(data)} bytes")
+        return int(count)
+
+    def take_text() -> str:
+        count = take_count()
+        return bytes(take(f"{count}s")[0]).decode("utf-8", "replace")
+
+    platforms = list[tuple[list[_MvsCamera], list[tuple[Array, Array]]]]()
+    for _ in range(take_count()):
+        take_text()
+        own, poses = list[_MvsCamera](), list[tuple[Array, Array]]()
+        for _ in range(take_count()):
+            take_text()
+            if version > 3:
+                take_text()
+            width, height = take("II") if version > 0 else (0, 0)
+            if not width:  # K is in units of a side that is unknown
+                fix = "export it with OpenMVS 2.0 or later"
+                raise DataError(path, found="cameras without sizes", expected="the size of their images", fix=fix)
+            K, R, center = (np.array(take(f"{count}d")) for count in (9, 9, 3))
+            own.append(_MvsCamera(width, height, K.reshape(3, 3), R.reshape(3, 3), center))
+        for _ in range(take_count()):
+            R, center = (np.array(take(f"{count}d")) for count in (9, 3))
+            poses.append((R.reshape(3, 3), center))
+        platforms.append((own, poses))
+    shots, cameras = list[Shot](), dict[object, Mapping[str, Any]]()
+    for _ in range(take_count()):
+        name = take_text()
+        if version > 4:
+            take_text()
+        platform, number, pose = take("III")
+        if version > 2:
+            take("I")
+        if version > 6:
+            take("3f")
+            for _ in range(take_count()):
+                take(_MVS_VIEW)
+        own, poses = platforms[platform]
+        camera = own[number]
+        cameras[platform, number] = camera.describe()
+        numbers = list[float]()
+        if pose < len(poses):
+            R, center = poses[pose]
+            numbers = [*(camera.R @ R).ravel().tolist(), *(center + R.T @ camera.center).tolist()]
+        shots.append(Shot(name, numbers, (platform, number)))
+    return Listing(formats.OPENMVS, shots, cameras)
+
+
+_MVS_VIEW = "2I5f"  # of the images that an image is matched with: its number, points, scale, angle, area, score
+
+
+@dataclass(frozen=True)
+class _MvsCamera:
+    """A camera of a platform: the size of its images, K (3, 3), and its rotation (3, 3) and position (3,) on it."""
+
+    width: int
+    height: int
+    K: Array
+    R: Array
+    center: Array
+
+    def describe(self) -> dict[str, Any]:
+        values = dict(zip(("fx", "fy", "cx", "cy"), self.K[(0, 1, 0, 1), (0, 1, 2, 2)].tolist(), strict=True))
+        return {**values, "width": self.width, "height": self.height}
+
+
 def _list_middlebury(path: Path, text: str) -> Listing:
     """List the lines of Middlebury's multi-view *_par.txt: name, K, R and t, row by row."""
     shots, cameras = list[Shot](), dict[object, Mapping[str, Any]]()
@@ -346,8 +446,15 @@ def _is_list_of(content: Any, *keys: str) -> bool:
     return isinstance(content, list) and bool(content) and _is_mapping(content[0], *keys)
 
 
+def _is_of_odm(content: Any) -> bool:
+    """Return whether JSON is a shots.geojson of ODM."""
+    features = _mappings(content, "features") if isinstance(content, Mapping) else []
+    return bool(features) and _is_mapping(features[0].get("properties"), "filename", "rotation", "translation")
+
+
 PROGRAMS: Mapping[str, Program] = {
     "OpenSfM": Program(JSON, lambda content: _is_list_of(content, "shots"), _list_opensfm),
+    "ODM": Program((".geojson",), _is_of_odm, _list_odm),
     "3D Gaussian Splatting": Program(
         JSON, lambda content: _is_list_of(content, "img_name", "rotation", "position"), _list_gaussian_splatting
     ),
@@ -355,6 +462,7 @@ PROGRAMS: Mapping[str, Program] = {
     "Meshroom": Program(JSON, lambda content: _is_mapping(content, "views", "intrinsics", "poses"), _list_meshroom),
     "Bundler": Program((".out",), lambda text: text.startswith("# Bundle file"), _list_bundler),
     "VisualSFM": Program((".nvm",), lambda text: text.startswith("NVM_V3"), _list_visualsfm),
+    "OpenMVS": Program(BINARY, lambda data: data.startswith(b"MVSI"), _list_openmvs),
     "Middlebury": Program((".txt",), lambda text: bool(_PAR.match(text)), _list_middlebury),
     "Metashape": Program((".xml",), lambda text: "<document" in text and "<chunk" in text, _list_metashape),
     "RealityCapture": Program((".csv",), lambda text: bool(_REALITY_CAPTURE.match(text)), _list_realitycapture),
@@ -407,6 +515,9 @@ def _read_content(path: Path, *, is_head: bool = False) -> Any:
         return {file.stem: read_text(file, expected=EXPECTED, max_bytes=MAX_XMP_BYTES) for file in files}
     if path.suffix.lower() in JSON:
         return read_json(path, expected=EXPECTED, max_bytes=MAX_BYTES)
+    if path.suffix.lower() in BINARY:
+        with open_input(path, expected=EXPECTED, max_bytes=MAX_BYTES) as stream:
+            return stream.read(HEAD_BYTES if is_head else MAX_BYTES)
     if not is_head:
         return read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)
     with open_input(path, expected=EXPECTED, max_bytes=1 << 62) as stream:

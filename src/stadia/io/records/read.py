@@ -49,9 +49,10 @@ from stadia.io.records.trajectory import Trajectory, write_kitti_trajectory
 Array = NDArray[np.float64]
 
 EXPECTED = (
-    "a COLMAP model, transforms.json, a result of OpenSfM, 3D Gaussian Splatting, OpenMVG, Meshroom, Bundler, Metashape"
-    " or RealityCapture, an .npz or .glb of VGGT, Depth Anything 3, MapAnything or DUSt3R, poses_bounds.npy of LLFF, a"
-    " trajectory (TUM, KITTI, EuRoC), a folder of 4x4 poses, or an export of Polycam, Record3D or Stray Scanner"
+    "a COLMAP model, transforms.json, a result of OpenSfM, 3D Gaussian Splatting, OpenMVG, OpenMVS, Meshroom, Bundler,"
+    " Metashape or RealityCapture, an .npz or .glb of VGGT, Depth Anything 3, MapAnything or DUSt3R, poses_bounds.npy"
+    " of LLFF, a trajectory (TUM, KITTI, EuRoC), a folder of 4x4 poses, or an export of Polycam, Record3D or Stray"
+    " Scanner"
 )
 
 # -- trajectories
