@@ -36,10 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Keep the files of the tests in memory where there is room: they make and remove many thousands."""
+    """Keep the many files of the tests in memory if there is room; train in float32 on every processor."""
     memory = Path("/dev/shm")
     if memory.is_dir() and min(shutil.disk_usage(memory).free, psutil.virtual_memory().available) > 8 << 30:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+    os.environ["STADIA_PRECISION"] = "32"  # results do not depend on the processor
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -101,7 +101,7 @@ def test_help_of_a_recipe_lists_every_key_without_torch_and_numpy(python):
     done = python(without.format(words=["train", "selfsup", "--help"]))
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    at = lines.index("  training.precision=32  ('auto', '32', 'bf16' or 'fp16')")
+    at = lines.index("  training.precision=auto  ('auto', '32', 'bf16' or 'fp16')")
     assert '"bf16" runs the networks in bfloat16' in lines[at + 1]
     assert "  data.path  (required)  (text)" in lines
     assert "  optimizer.lr=0.0001  (a number, above 0 and at most 10000)" in lines

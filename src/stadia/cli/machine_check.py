@@ -157,7 +157,9 @@ def _examine_torch() -> Iterator[MachineEntry]:
         cure = "install a torch build with CUDA (https://pytorch.org/get-started)"
     mps = torch.backends.mps.is_available()
     yield MachineEntry.judge("torch", "GPU", "mps" if mps else "none; training runs on the CPU", cure)
-    yield MachineEntry.judge("torch", "precisions", "32, bf16 (training.precision); fp16 needs a CUDA GPU")
+    from stadia.differentiable.number_rates import find_rates
+
+    yield MachineEntry.judge("torch", "precisions", str(find_rates()))
 
 
 def _examine_libraries() -> Iterator[MachineEntry]:

@@ -273,11 +273,10 @@ def choose_area(steps: float, peak_bytes: int, free_bytes: int) -> int:
 
 
 def choose_batch() -> list[str]:
-    """Return AUTO_SETTINGS with batch and precision of the device."""
+    """Return AUTO_SETTINGS with the batch of the device."""
     if not torch.cuda.is_available():
         return [*AUTO_SETTINGS]
-    precision = "bf16" if torch.cuda.is_bf16_supported() else "32"
-    return [*AUTO_SETTINGS, "training.batch_size=12", "training.workers=4", f"training.precision={precision}"]
+    return [*AUTO_SETTINGS, "training.batch_size=12", "training.workers=4"]
 
 
 def _describe_settings(config: RecipeConfig, chosen: Sequence[str]) -> str:

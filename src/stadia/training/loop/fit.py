@@ -191,8 +191,9 @@ def open_training(
     end: end of the command by the clock; by default the time of the steps counts (`max_minutes`).
     Other arguments and errors: see `fit`.
     """
-    config = resolve_auto(config)
+    config = resolve_auto(config, run.config.get("training"))
     checkpoint = _check_resume(run, recipe, config) if resume else None
+    config = resolve_auto(config)  # a run of your own class may record "auto"
     with quiet_lightning():
         fabric = make_fabric(config)
     if val_loader is not None and len(val_loader) == 0:

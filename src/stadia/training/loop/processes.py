@@ -13,10 +13,10 @@ import socket
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import stadia.differentiable.torchvision_operators  # noqa: F401
 
@@ -30,6 +30,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional
 
 from stadia.core.errors import ConfigError, StadiaError, summarize_exception
+from stadia.differentiable.number_rates import find_rates, note_slow_bf16
 from stadia.io.atomic_files import write_json
 from stadia.io.input_files import read_json, safe_join
 from stadia.training.loop.batches import select_device
@@ -40,6 +41,9 @@ JOBS = ".jobs"
 
 JOB_VARIABLE = "STADIA_JOB"
 """This variable has the name of the job, the same on all of its machines."""
+
+AUTO_VARIABLE = "STADIA_PRECISION"
+"""This variable, "32" or "bf16", is the precision of "auto" on every device, so that results do not depend on it."""
 
 WAIT_S = 300.0
 """Processes of an attempt wait at most this long for each other."""
@@ -329,17 +333,30 @@ def make_fabric(config: TrainingConfig) -> Fabric:
 def resolve_auto(config: TrainingConfig, saved: Mapping[str, Any] | None = None) -> TrainingConfig:
     """Return the configuration with "auto" of `precision` and `compile` resolved for the device.
 
-    A GPU gets bf16, if it supports it, and compiled code; a CPU gets neither.
+    A GPU gets bf16, if it supports it, and compiled code. A CPU gets bf16 if it is measured to be faster than float32.
 
     saved: `training` of the resumed run, whose values are kept.
     """
-    is_gpu = select_device(config.accelerator).type == "cuda"
-    chosen = {
-        "precision": "bf16" if is_gpu and torch.cuda.is_bf16_supported() else "32",
-        "compile": "all" if is_gpu else "off",
+    device = select_device(config.accelerator).type
+    choose: dict[str, Callable[[], str]] = {
+        "precision": lambda: choose_precision(device, find_layout(config).count),
+        "compile": lambda: "all" if device == "cuda" else "off",
     }
-    values = {key: (saved or {}).get(key, value) for key, value in chosen.items() if getattr(config, key) == "auto"}
-    return config.model_copy(update=values)
+    unresolved = [key for key in choose if getattr(config, key) == "auto"]
+    return config.model_copy(update={key: (saved or {}).get(key) or choose[key]() for key in unresolved})
+
+
+def choose_precision(device: str, processes: int = 1) -> Literal["32", "bf16"]:
+    """Return "bf16" if a device computes faster in it, else "32".
+
+    device: kind of device: "cuda", "cpu" and others.
+    processes: number of processes that train together. On CPUs they need one choice for all, which is "32".
+    """
+    if (fixed := os.environ.get(AUTO_VARIABLE)) in ("32", "bf16"):
+        return cast(Literal["32", "bf16"], fixed)
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "32"
+    return "bf16" if device == "cpu" and processes == 1 and find_rates().is_bf16_faster else "32"
 
 
 @contextlib.contextmanager
@@ -378,6 +395,8 @@ def check_devices(config: TrainingConfig) -> None:
         expected, fix = f"at most {most} {what}", "set training.devices=auto, or a smaller number"
         raise ConfigError("training.devices", found=config.devices, expected=expected, fix=fix)
     check_precision(config)
+    if config.precision == "bf16" and place == "cpu":
+        note_slow_bf16("training.precision=bf16", "set training.precision=auto")
 
 
 def check_precision(config: TrainingConfig) -> None:

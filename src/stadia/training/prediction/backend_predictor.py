@@ -17,6 +17,7 @@ from torch import Tensor
 from stadia.core.types import Camera, PredictedMaps, Predictor
 from stadia.data.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.data.frame_selection import spread_indices
+from stadia.differentiable.number_rates import note_slow_bf16
 from stadia.networks.depth.depth_network import compute_focal_ratio
 from stadia.predict.backends import Backend, BackendChoice, median_relative_difference
 from stadia.predict.inputs import PredictionInput
@@ -102,6 +103,8 @@ def open_backend(
     TOLERANCE.
     """
     assert isinstance(predictor, DepthPredictor)
+    if choice.precision == "bf16" and (not choice.is_torch or predictor.device.type == "cpu"):
+        note_slow_bf16("--precision bf16", "leave it out")
     if choice.is_torch:
         opened = BackendPredictor(predictor, choice.precision)
         opened.precision_cost = _measure_cost(predictor, opened, _sample_images(predictor, open_frames()))

@@ -1,0 +1,75 @@
+"""Measure what the automatic choices of number formats cost and gain, next to their alternatives.
+
+    python benchmarks/choices.py [--sets AVX2 AVX512_CORE_BF16 AVX512_CORE_AMX] [--repeats 3] [--json FILE]
+
+A training step of `selfsup` (ResNet-18, 320x96, batch 2) runs in float32 and in bf16, in turns and on one thread. Each
+set of instructions has its own process: ONEDNN_MAX_CPU_ISA limits oneDNN to it, so that one processor stands for older
+ones. Printed are processor seconds (median), the rates that `stadia doctor` prints, and what
+`training.precision=auto` chooses.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from harness import Row, make_parser, print_table, run_command, write_results
+from peers import make_step
+from step import made_up_batch
+
+from stadia.differentiable.number_rates import measure_rates
+
+SETS = ("AVX2", "AVX512_CORE", "AVX512_CORE_BF16", "AVX512_CORE_AMX")
+HEIGHT, WIDTH, BATCH = 96, 320, 2
+
+
+def measure_steps(repeats: int) -> dict[str, object]:
+    """Return the processor seconds of a step in float32 and in bf16, and the rates of the formats."""
+    torch.set_num_threads(1)
+    rates = measure_rates()
+    batch = made_up_batch(BATCH, HEIGHT, WIDTH)
+    steps = {precision: make_step(batch, precision=precision) for precision in ("float32", "bf16")}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(repeats + 1):
+        for name, step in steps.items():
+            start_s = time.process_time()
+            step()
+            seconds[name].append(time.process_time() - start_s)
+    medians = {f"{name}_s": statistics.median(taken[1:]) for name, taken in seconds.items()}
+    return {
+        **medians,
+        "bf16 gain": medians["float32_s"] / medians["bf16_s"],
+        "measured gain": rates.bf16_gain,
+        "auto": "bf16" if rates.is_bf16_faster else "32",
+    }
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("--sets", nargs="+", default=SETS)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--here", action="store_true", help="measure in this process")
+    arguments = parser.parse_args()
+    if arguments.here:
+        print(json.dumps(measure_steps(arguments.repeats)))
+        return
+    capabilities = dict(getattr(torch.cpu, "get_capabilities", dict)())
+    print(f"{capabilities.get('cpu_name')}, amx_bf16: {capabilities.get('amx_bf16')}, cores: {os.cpu_count()}")
+    rows: list[Row] = []
+    for limit in arguments.sets:
+        command = (sys.executable, __file__, "--here", "--repeats", arguments.repeats)
+        run = run_command(*command, ONEDNN_MAX_CPU_ISA=limit)
+        rows.append({"instructions": limit, **json.loads(run.output.splitlines()[-1])})
+    print_table(rows)
+    if arguments.json:
+        write_results(arguments.json, rows, processor=capabilities)
+
+
+if __name__ == "__main__":
+    main()
