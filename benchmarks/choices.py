@@ -11,7 +11,6 @@ ones. Printed are processor seconds (median), the rates that `stadia doctor` pri
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -22,7 +21,8 @@ from harness import Row, make_parser, print_table, run_command, write_results
 from peers import make_step
 from step import made_up_batch
 
-from stadia.differentiable.number_rates import measure_rates
+from stadia.differentiable.number_rates import NumberRates, measure_rates
+from stadia.io.kept_rates import describe_processor
 
 SETS = ("AVX2", "AVX512_CORE", "AVX512_CORE_BF16", "AVX512_CORE_AMX")
 HEIGHT, WIDTH, BATCH = 96, 320, 2
@@ -31,7 +31,7 @@ HEIGHT, WIDTH, BATCH = 96, 320, 2
 def measure_steps(repeats: int) -> dict[str, object]:
     """Return the processor seconds of a step in float32 and in bf16, and the rates of the formats."""
     torch.set_num_threads(1)
-    rates = measure_rates()
+    rates = NumberRates(**measure_rates(), flags=())
     batch = made_up_batch(BATCH, HEIGHT, WIDTH)
     steps = {precision: make_step(batch, precision=precision) for precision in ("float32", "bf16")}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -59,8 +59,9 @@ def main() -> None:
     if arguments.here:
         print(json.dumps(measure_steps(arguments.repeats)))
         return
-    capabilities = dict(getattr(torch.cpu, "get_capabilities", dict)())
-    print(f"{capabilities.get('cpu_name')}, amx_bf16: {capabilities.get('amx_bf16')}, cores: {os.cpu_count()}")
+    processor = describe_processor()
+    flags = [flag for flag in processor.get("flags", "").split() if "bf16" in flag or "avx" in flag]
+    print(f"{processor['name']}, {processor['cores']} cores, {' '.join(flags)}")
     rows: list[Row] = []
     for limit in arguments.sets:
         command = (sys.executable, __file__, "--here", "--repeats", arguments.repeats)
@@ -68,7 +69,7 @@ def main() -> None:
         rows.append({"instructions": limit, **json.loads(run.output.splitlines()[-1])})
     print_table(rows)
     if arguments.json:
-        write_results(arguments.json, rows, processor=capabilities)
+        write_results(arguments.json, rows, processor=processor)
 
 
 if __name__ == "__main__":

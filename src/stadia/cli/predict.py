@@ -103,8 +103,10 @@ def predict(
         idle, found = ("video", "color", "cloud", "glb", "rerun", "verbose"), "no effect on a bag, which has messages"
         refuse_options(context, idle, found=found, expected="--out FOLDER")
     refuse_finished(out)
+    from stadia.predict.networks import DEFAULT_NETWORK
+
     if checkpoint.suffix.lower() != ".onnx":
-        chosen.check_backend()
+        chosen.check_backend(is_exported=str(checkpoint) == DEFAULT_NETWORK)
     from stadia.predict.networks.published_networks import HUB
 
     # a download has bars of its own

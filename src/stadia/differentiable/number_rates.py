@@ -1,22 +1,15 @@
 """Measure how fast this processor trains in float32 and in bfloat16, which `training.precision=auto` compares."""
 
-import hashlib
-import json
 import logging
-import os
 import time
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from stadia import __version__
-from stadia.core.errors import StadiaError
-from stadia.io.atomic_files import write_json
-from stadia.io.input_files import find_cache_folder, read_json
+from stadia.io import kept_rates
+from stadia.io.kept_rates import describe_processor
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +24,6 @@ CHANNELS, HEIGHT, WIDTH = 64, 24, 96
 
 ROUNDS = 4
 """Each number format is measured so many times; the first time prepares, and the fastest counts."""
-
-RATES_FOLDER = "rates"
 
 
 @dataclass(frozen=True)
@@ -66,18 +57,9 @@ class NumberRates:
 @cache
 def find_rates() -> NumberRates:
     """Return the rates of this processor. They are measured once, in less than 2 s, and kept in the cache."""
-    known = _describe_processor()
-    digits = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
-    path = find_cache_folder() / RATES_FOLDER / f"{digits}.json"
-    if (kept := _read_rates(path, known)) is not None:
-        return kept
-    rates = measure_rates()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"processor": known, "float32": rates.float32, "bf16": rates.bf16})
-    except (OSError, StadiaError):  # a cache that cannot be written is not needed
-        pass
-    return rates
+    rates = kept_rates.find_rates("numbers", {"torch": torch.__version__}, measure_rates)
+    flags = describe_processor().get("flags", "").split()
+    return NumberRates(rates["float32"], rates["bf16"], tuple(flag for flag in BFLOAT16_FLAGS if flag in flags))
 
 
 @cache
@@ -92,8 +74,11 @@ def note_slow_bf16(setting: str, fix: str) -> None:
         log.warning("note: %s is slow on this processor. %s. Fix: %s", setting, rates, fix)
 
 
-def measure_rates() -> NumberRates:
-    """Measure the rates by the processor's time of one thread, which other programs hardly change."""
+def measure_rates() -> dict[str, float]:
+    """Measure the rates "float32" and "bf16" of `NumberRates`.
+
+    The processor's time of one thread counts, because other programs hardly change it.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -101,7 +86,7 @@ def measure_rates() -> NumberRates:
     finally:
         torch.set_num_threads(threads)
     operations = 3 * 2 * 2 * 9 * CHANNELS**2 * HEIGHT * WIDTH / 1e9  # a backward pass takes two of a forward pass
-    return NumberRates(operations / seconds[False], operations / seconds[True], _list_flags())
+    return {"float32": operations / seconds[False], "bf16": operations / seconds[True]}
 
 
 def _time_passes() -> dict[bool, float]:
@@ -123,33 +108,3 @@ def _time_passes() -> dict[bool, float]:
             taken_s = max(time.process_time() - start_s, 1e-6)
             seconds[is_bf16] = min(taken_s, seconds.get(is_bf16, taken_s)) if number > 1 else taken_s
     return seconds
-
-
-def _describe_processor() -> dict[str, Any]:
-    """Return what determines the rates: the processor, the version of torch, and the limits of its libraries."""
-    limits = {name: os.environ.get(name) for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")}
-    return {"processor": _find_capabilities(), "limits": limits, "torch": torch.__version__, "stadia": __version__}
-
-
-def _list_flags() -> tuple[str, ...]:
-    found = _find_capabilities()
-    return tuple(flag for flag in BFLOAT16_FLAGS if found.get(flag))
-
-
-def _find_capabilities() -> dict[str, Any]:
-    return dict(getattr(torch.cpu, "get_capabilities", dict[str, Any])())
-
-
-def _read_rates(path: Path, known: dict[str, Any]) -> NumberRates | None:
-    if not path.is_file():
-        return None
-    try:
-        kept: Any = read_json(path)
-    except (StadiaError, OSError):
-        return None
-    if not isinstance(kept, dict) or kept.get("processor") != known:
-        return None
-    float32, bf16 = kept.get("float32"), kept.get("bf16")
-    if not (isinstance(float32, float) and isinstance(bf16, float) and min(float32, bf16) > 0):
-        return None
-    return NumberRates(float32, bf16, _list_flags())

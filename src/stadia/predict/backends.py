@@ -24,6 +24,7 @@ PRECISIONS = ("float32", "bf16")
 
 TORCH = "torch"  # runs a checkpoint without an export
 ONNXRUNTIME = "onnxruntime"  # runs an exported file without torch
+OPENVINO = "openvino"
 EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 

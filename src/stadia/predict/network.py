@@ -42,9 +42,11 @@ from stadia.predict.networks import DEFAULT_NETWORK, NETWORK_RECIPE
 from stadia.predict.networks.base import (
     BASE_FILE,
     REAL_ERROR,
+    RUNTIMES,
     SIZE_MULTIPLE,
     BaseCheckpoint,
     BasePredictor,
+    choose_runtime,
     measure_strangeness,
     open_session,
 )
@@ -399,13 +401,18 @@ class Network:
         return [FocalEstimate(float(np.median(focals)), "the network")] if focals else []
 
     def run_backend(
-        self, predictor: Predictor, options: PredictOptions, open_inputs: Callable[[], list[PredictionInput]]
+        self,
+        predictor: Predictor,
+        options: PredictOptions,
+        open_inputs: Callable[[], list[PredictionInput]],
+        count: int | None = None,
     ) -> Predictor:
         """Return a predictor in the backend and precision of the options.
 
         predictor: the predictor in PyTorch and float32.
         options: options of the prediction.
         open_inputs: opens the inputs; another precision is compared with float32 on them.
+        count: number of frames of the input; None if unknown.
         """
         if options.has_default_backend:
             return predictor
@@ -471,7 +478,9 @@ class Network:
 
 
 class BaseNetwork(Network):
-    """The network `base`, which ONNX Runtime runs. PyTorch runs it if the options choose it or another precision."""
+    """The network `base`, which ONNX Runtime or OpenVINO runs. PyTorch runs it if the options choose it or another
+    precision.
+    """
 
     predicts_motion = True
     can_predict_focal = False
@@ -497,13 +506,14 @@ class BaseNetwork(Network):
         Raises MissingFloorError if that is not installed, ConfigError for an image size that does not fit.
         """
         options = options or PredictOptions()
-        if not _runs_by_onnxruntime(options):
+        if not _runs_without_torch(options):
             return self.open_in_torch().make_predictor(options)
         size = requested_size(options.size, self.trained_with) or (self.checkpoint.height, self.checkpoint.width)
         if size[0] % SIZE_MULTIPLE or size[1] % SIZE_MULTIPLE:
             found, expected = f"{size[1]}x{size[0]}", f"multiples of {SIZE_MULTIPLE}"
             raise ConfigError("--size", found=found, expected=expected, fix="round both sides")
-        return BasePredictor(*size, flip=options.flip)
+        options.check_backend(is_exported=True)
+        return BasePredictor(*size, flip=options.flip, backend=options.backend or ONNXRUNTIME)
 
     def measure_strangeness(self, predictor: Predictor, frames: Iterable[Frame]) -> float | None:
         session = open_session()
@@ -514,20 +524,29 @@ class BaseNetwork(Network):
         return float(np.median(scores)) if scores else None
 
     def run_backend(
-        self, predictor: Predictor, options: PredictOptions, open_inputs: Callable[[], list[PredictionInput]]
+        self,
+        predictor: Any,
+        options: PredictOptions,
+        open_inputs: Callable[[], list[PredictionInput]],
+        count: int | None = None,
     ) -> Predictor:
-        if _runs_by_onnxruntime(options):
+        if not _runs_without_torch(options):
+            return self.open_in_torch().run_backend(predictor, options, open_inputs)
+        if options.backend is not None:
             return predictor
-        return self.open_in_torch().run_backend(predictor, options, open_inputs)
+        backend = choose_runtime(predictor.height, predictor.width, count)
+        if backend == predictor.backend_name:
+            return predictor
+        return BasePredictor(predictor.height, predictor.width, flip=options.flip, backend=backend)
 
     def make_provenance(self, options: PredictOptions) -> Provenance:
         provenance = super().make_provenance(options)
-        backend = ONNXRUNTIME if _runs_by_onnxruntime(options) else options.backend or TORCH
+        backend = options.backend or (ONNXRUNTIME if _runs_without_torch(options) else TORCH)
         return provenance.model_copy(update={"backend": backend})
 
 
-def _runs_by_onnxruntime(options: PredictOptions) -> bool:
-    return options.backend in (None, ONNXRUNTIME) and options.precision == "float32"
+def _runs_without_torch(options: PredictOptions) -> bool:
+    return options.backend in (None, *RUNTIMES) and options.precision == "float32"
 
 
 # -- an exported network, model.onnx
@@ -587,7 +606,11 @@ class ExportedFile(Network):
         return stream_exported_predictions(predictor, frames, predictor.backend.run)
 
     def run_backend(
-        self, predictor: Any, options: PredictOptions, open_inputs: Callable[[], list[PredictionInput]]
+        self,
+        predictor: Any,
+        options: PredictOptions,
+        open_inputs: Callable[[], list[PredictionInput]],
+        count: int | None = None,
     ) -> Any:
         return predictor
 

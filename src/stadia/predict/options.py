@@ -66,11 +66,16 @@ class NetworkOptions:
             parse_size(self.size)
 
 
+AUTO = "auto"
+"""The backend that is chosen for each network: for `base` the faster of onnxruntime and openvino, else torch."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(NetworkOptions):
     """Options of `stadia predict`, `Network.open` and `Network.stream`. Each field has a help text.
 
-    backend, precision: names in `stadia.predict.backends.BACKENDS` and `PRECISIONS`.
+    backend: a name in `stadia.predict.backends.BACKENDS`; None is "auto".
+    precision: a name in `stadia.predict.backends.PRECISIONS`.
     cloud: whether to write a point cloud; None writes it if the network predicts points.
     """
 
@@ -92,10 +97,14 @@ class PredictOptions(NetworkOptions):
         default=None, metadata=about("For overlay: INPUT without the pasted object, an image or a folder.")
     )
     backend: str | None = field(
-        default=None,
-        metadata=about("What runs the network: torch (default; for base onnxruntime), onnxruntime, openvino."),
+        default=None, metadata=about("What runs the network: auto (default), torch, onnxruntime or openvino.")
     )
     precision: str = field(default="float32", metadata=about("float32 or bf16 (torch, openvino)."))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.backend == AUTO:
+            object.__setattr__(self, "backend", None)
 
     @property
     def backend_choice(self) -> BackendChoice:
@@ -111,12 +120,15 @@ class PredictOptions(NetworkOptions):
 
         return self.backend in (None, TORCH) and self.precision == "float32"
 
-    def check_backend(self) -> None:
-        """Raise ConfigError for an unknown backend or precision, or a package that is not installed."""
+    def check_backend(self, *, is_exported: bool = False) -> None:
+        """Raise ConfigError for an unknown backend or precision, or a package that is not installed.
+
+        is_exported: whether the network is an ONNX file, so that no package is needed to export it.
+        """
         if not self.has_default_backend:
             from stadia.predict.backends import check_backend
 
-            check_backend(self.backend_choice)
+            check_backend(self.backend_choice, is_exported=is_exported)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -370,6 +370,8 @@ class Session:
             about["scale_from"] = self.receipt.to_json()
         if self.path.mapped is not None:
             about["path_origin"] = self.path.mapped.describe_origin()
+        if (chosen := getattr(self.scale.own, "backend_name", None)) is not None:
+            about["backend"] = chosen
         return self.network.make_provenance(self.options).model_copy(update=about)
 
 
@@ -406,7 +408,7 @@ def measure_input(session: Session) -> MeasuredScale:
     Raises StadiaError if no source of metres gives a scale.
     """
     network, options = session.network, session.options
-    own = network.run_backend(session.opened_predictor, options, session.open_all)
+    own = network.run_backend(session.opened_predictor, options, session.open_all, session.count)
     kept, track = _find_kept_scale(session, own), _find_track(session, own)
     sources = options.scale_from or ("file",) * (track is not None) + ("camera",) * (kept is not None)
     receipt = session.measure_metres(own, sources, kept, track) if sources else None

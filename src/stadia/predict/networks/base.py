@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,9 @@ from stadia.core.types import Camera, DepthScale, PredictedMaps
 from stadia.geometry.cameras import relative_focal
 from stadia.io.array_files import read_npz
 from stadia.io.input_files import parse_json
+from stadia.io.kept_rates import find_rates
 from stadia.predict import TRAIN_FLOOR
+from stadia.predict.backends import ONNXRUNTIME, OPENVINO
 from stadia.predict.networks import DEFAULT_NETWORK, NETWORK_RECIPE
 from stadia.predict.onnx_session import open_onnx_file
 from stadia.predict.predict_frames import average_mirrored
@@ -36,6 +41,18 @@ It was fitted to mean encoder features of such photos and of other images (exper
 """
 
 LICENCE = "Apache-2.0"
+
+RUNTIMES = (ONNXRUNTIME, OPENVINO)
+"""Backends that run the file without PyTorch."""
+
+MIN_OPENVINO_FRAMES = 24
+"""OpenVINO takes a second to open the network. From this number of frames on it can save more."""
+
+MIN_GAIN = 1.2
+"""OpenVINO is chosen if it is this many times as fast as ONNX Runtime."""
+
+TIMED_RUNS = 4
+"""Number of images by which each runtime is measured; the first one prepares."""
 
 CANONICAL_FOCAL = 0.5
 """sqrt(fx fy / (height width)) of the camera whose depth the network predicts in metres."""
@@ -140,19 +157,88 @@ def open_session() -> BaseSession:
     return BaseSession()
 
 
+class OpenvinoSession:
+    """The same ONNX file as OpenVINO runs it on the processor, for images of one size.
+
+    height, width: size of the network's images, multiples of 32.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(BASE_FILE)
+        model.reshape({"image": [1, 3, height, width]})
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        self._request: Any = core.compile_model(model, "CPU", hints).create_infer_request()
+
+    def run(self, image: NDArray[np.float32], *outputs: str) -> list[NDArray[np.float32]]:
+        """Return the named outputs for images (B, 3, H, W)."""
+        found: list[list[NDArray[np.float32]]] = []
+        for number in range(len(image)):
+            self._request.infer({"image": np.ascontiguousarray(image[number : number + 1], np.float32)})
+            found.append([self._request.get_tensor(name).data.copy() for name in outputs])
+        return [np.concatenate(maps) for maps in zip(*found, strict=True)]
+
+
+@functools.lru_cache(maxsize=2)
+def open_openvino_session(height: int, width: int) -> OpenvinoSession:
+    """Open the ONNX file in OpenVINO once for a size."""
+    return OpenvinoSession(height, width)
+
+
+def choose_runtime(height: int, width: int, count: int | None) -> str:
+    """Return the backend that predicts an input soonest: "onnxruntime", or "openvino" if it is installed and faster.
+
+    Both are measured once on a processor, in less than 2 s.
+
+    height, width: size of the network's images, multiples of 32.
+    count: number of frames of the input; None if unknown.
+    """
+    import onnxruntime
+
+    is_long = count is None or count >= MIN_OPENVINO_FRAMES
+    if not is_long or find_spec("openvino") is None or onnxruntime.get_device() != "CPU":
+        return ONNXRUNTIME
+    versions = {name: metadata.version(name) for name in RUNTIMES}
+    about = {"network": BASE_FILE.stat().st_size, "size": [height, width], **versions}
+    seconds = find_rates("base", about, lambda: _time_runtimes(height, width))
+    return OPENVINO if seconds[OPENVINO] * MIN_GAIN < seconds[ONNXRUNTIME] else ONNXRUNTIME
+
+
+def _time_runtimes(height: int, width: int) -> dict[str, float]:
+    """Return the seconds of an image by each runtime. They take turns, and the fastest time of each counts."""
+    sessions: dict[str, BaseSession | OpenvinoSession] = {
+        ONNXRUNTIME: open_session(),
+        OPENVINO: open_openvino_session(height, width),
+    }
+    image = np.random.default_rng(0).random((1, 3, height, width), np.float32)
+    seconds = dict.fromkeys(sessions, math.inf)
+    for _ in range(TIMED_RUNS):
+        for name, session in sessions.items():
+            start_s = time.perf_counter()
+            session.run(image, "inverse_depth", "log_uncertainty")
+            seconds[name] = min(seconds[name], time.perf_counter() - start_s)
+    return seconds
+
+
 class BasePredictor:
-    """Predict the depth of images with `base` by ONNX Runtime, as `core.types.MapsPredictor`.
+    """Predict the depth of images with `base` by ONNX Runtime or OpenVINO, as `core.types.MapsPredictor`.
 
     height, width: size of the network's images, multiples of 32.
     flip: average maps with the mirrored image's (`average_mirrored`).
+    backend: "onnxruntime" or "openvino".
     """
 
     depth_scale = DepthScale.METRES
     crop = "none"
 
-    def __init__(self, height: int, width: int, *, flip: bool = False) -> None:
-        self.height, self.width, self.flip = height, width, flip
-        self.session = open_session()
+    def __init__(self, height: int, width: int, *, flip: bool = False, backend: str = ONNXRUNTIME) -> None:
+        self.height, self.width, self.flip, self.backend_name = height, width, flip, backend
+        is_openvino = backend == OPENVINO
+        self.session: BaseSession | OpenvinoSession = (
+            open_openvino_session(height, width) if is_openvino else open_session()
+        )
 
     def inverse_depth(self, image: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
         """Return inverse depth (B, 1, H, W) in 1/m of images (B, 3, H, W)."""

@@ -5,7 +5,7 @@ float32.
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from stadia.core.types import Camera, PredictedMaps, Predictor
 from stadia.data.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.data.frame_selection import spread_indices
 from stadia.differentiable.number_rates import note_slow_bf16
+from stadia.io.input_files import find_cache_folder
 from stadia.networks.depth.depth_network import compute_focal_ratio
 from stadia.predict.backends import Backend, BackendChoice, median_relative_difference
 from stadia.predict.inputs import PredictionInput
@@ -35,8 +36,8 @@ MAX_READ_FRAMES = 1000
 """Only this many first frames of a video are read for the comparison, because a video is decoded from its start."""
 
 EXPORTS = "exports"
-"""Name of the folder in a run that keeps its exported networks; they are compared before each use, and you may remove
-it.
+"""Name of the folder in a run or in the cache that keeps exported networks. They are compared before each use, and you
+may remove it.
 """
 
 
@@ -92,7 +93,7 @@ def open_backend(
 ) -> BackendPredictor:
     """Open a trained network in another backend or precision.
 
-    For other backends than PyTorch the network is exported into the run's folder once, and compared at each use.
+    For other backends than PyTorch the network is exported once (`find_export_folder`), and compared at each use.
 
     checkpoint: the trained network's file.
     predictor: the predictor of this checkpoint in PyTorch and float32.
@@ -111,8 +112,8 @@ def open_backend(
         return opened
     predictor.move(torch.device("cpu"))
     with ExitStack() as files:
-        folder = _find_export_folder(checkpoint)
-        if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
+        folder = find_export_folder(checkpoint)
+        if folder is None:
             folder = Path(files.enter_context(tempfile.TemporaryDirectory()))
         exports = NetworkExports(checkpoint, predictor, folder)
         motion = exports.open_motion(choice)
@@ -123,11 +124,23 @@ def open_backend(
         return opened
 
 
-def _find_export_folder(checkpoint: Checkpoint) -> Path:
+def find_export_folder(checkpoint: Checkpoint) -> Path | None:
+    """Return the folder that keeps a network's exports: RUN/exports, or that of the cache; None if it has none.
+
+    A network without a run has its exports in the cache, and a run whose folder cannot be written too.
+
+    checkpoint: the network's file.
+    """
     run = checkpoint.run_folder
-    if checkpoint.built_recipe is not None:
-        return run / EXPORTS  # The folder cannot be written.
-    return (run if (run / "run.json").is_file() else checkpoint.path.parent) / EXPORTS
+    folders = [find_cache_folder() / EXPORTS]
+    if checkpoint.built_recipe is None:
+        folders.insert(0, (run if (run / "run.json").is_file() else checkpoint.path.parent) / EXPORTS)
+    for folder in folders:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return folder
+    return None
 
 
 def _sample_images(predictor: Predictor, inputs: Sequence[PredictionInput]) -> Samples:

@@ -182,7 +182,8 @@ class NetworkExports:
         self.checkpoint, self.predictor, self.folder = checkpoint, predictor, folder
         self.about, self.network = describe_export(checkpoint, predictor.recipe)
         self.size = predictor.height, predictor.width
-        weights = json.dumps([checkpoint.header.config, checkpoint.checksum], sort_keys=True)
+        checksum = checkpoint.checksum or _hash_weights(self.network)
+        weights = json.dumps([checkpoint.header.config, checksum], sort_keys=True)
         self.fingerprint: dict[str, Any] = {
             "weights": hashlib.sha256(weights.encode()).hexdigest(),
             "description": self.about.texts(),
@@ -275,6 +276,15 @@ class NetworkExports:
         except StadiaError:
             path.unlink()
             raise
+
+
+def _hash_weights(network: nn.Module) -> str:
+    """Return the SHA-256 of all weights, with their names."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _check_close(path: Path, compared: ExportComparison) -> None:
