@@ -555,6 +555,81 @@ def test_the_keyboard_alone_is_enough(tab: Page) -> None:
     tab.wait_until("document.getElementById('fov-source').textContent.includes('chosen by hand')")
 
 
+UNREACHED = """() => {
+  const selector = "a[href], button, input, select, summary, [tabindex='0']";
+  const isShown = (one) => one.checkVisibility({ visibilityProperty: true, contentVisibilityAuto: true });
+  return [...document.querySelectorAll(selector)].filter((one) => isShown(one) && !one.disabled && one.tabIndex >= 0
+    && !one.dataset.reached).map((one) => one.outerHTML.slice(0, 90));
+}"""
+"""The controls that are shown and were never in focus."""
+
+
+def test_every_control_is_reached_by_the_keyboard(open_tab: Callable[..., Page]) -> None:
+    """With a visible focus: of the first page, of a measured picture, and of the pages of networks and checks."""
+    tab = open_tab()
+    tab.page.evaluate("addEventListener('focusin', ({ target }) => { target.dataset.reached = 'yes'; })")
+
+    def tab_through(state: str) -> None:
+        tab.page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+        for _ in range(120):
+            tab.page.keyboard.press("Tab")
+        assert tab.page.evaluate(UNREACHED) == [], state
+
+    tab.wait_until("document.getElementById('labels').textContent")
+    tab_through("first page")
+    tab.choose(encode(make_picture(480, 640)))
+    tab.wait_for_result()
+    tab.click_points((0.6, 0.5), (0.8, 0.5))
+    tab.wait_until("document.getElementById('labels').textContent")
+    tab_through("measured picture")
+    for name in ("networks", "check"):
+        tab.page.click(f"nav a[data-page={name}]")
+        tab.page.wait_for_selector(f"#{name}", state="visible")
+        tab_through(name)
+
+
+@pytest.mark.parametrize(
+    "screen",
+    [
+        {"viewport": {"width": 320, "height": 640}},
+        {"viewport": {"width": 640, "height": 450}, "device_scale_factor": 2},
+    ],
+    ids=["320px", "200percent"],
+)
+def test_nothing_is_cut_off_on_small_and_enlarged_screens(
+    open_tab: Callable[..., Page], tmp_path: Path, screen: dict[str, Any]
+) -> None:
+    """The page scrolls down only; a picture and its controls are not wider than the screen."""
+    tab = open_tab(**screen)
+    tab.wait_until("document.getElementById('labels').textContent")
+    assert tab.find_cut_off() <= 0, "first page"
+    tab.choose(encode(make_picture(480, 640)))
+    tab.wait_for_result()
+    tab.click_points((0.6, 0.5), (0.8, 0.5))
+    tab.wait_until("document.getElementById('labels').textContent")
+    for summary in tab.page.locator("#result details:not([open]) > summary").all():
+        if summary.is_visible():
+            summary.click()
+    assert tab.find_cut_off() <= 0, "measured picture"
+    for name in ("networks", "check"):
+        tab.page.click(f"nav a[data-page={name}]")
+        tab.page.wait_for_selector(f"#{name}", state="visible")
+        tab.page.wait_for_timeout(300)
+        assert tab.find_cut_off() <= 0, name
+    tab.page.set_input_files(
+        "#file", {"name": "a.mp4", "mimeType": "video/mp4", "buffer": make_video(tmp_path / "a.mp4")}
+    )
+    tab.wait_for_video()
+    assert tab.find_cut_off() <= 0, "video"
+    with tab.page.expect_download() as started:
+        tab.page.click("#video-share")
+    started.value.save_as(tmp_path / "shared.html")
+    tab.page.goto((tmp_path / "shared.html").as_uri())
+    tab.page.wait_for_selector("canvas[data-drawn]")
+    assert tab.find_cut_off() <= 0, "shared page"
+    assert tab.find_faults_of_access() == []
+
+
 def test_lengths_are_measured_in_3d_by_the_keyboard(open_tab: Callable[..., Page]) -> None:
     """Enter picks the point at the cross in the middle of the view, and the arrows turn the view."""
     tab = open_tab()
