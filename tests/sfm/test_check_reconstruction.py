@@ -45,7 +45,7 @@ from stadia.judge.reconstructions.result_convention import (
     apply_convention,
     list_flat_axes,
 )
-from stadia.judge.reconstructions.worst_pairs import show_worst_pairs
+from stadia.judge.reconstructions.worst_pairs import match_partners, show_worst_pairs
 from stadia.sfm.image_matches import ImageMatches, list_following, match_images
 from stadia.sfm.match_triangulation import (
     find_image_times,
@@ -317,6 +317,24 @@ def test_a_wrong_image_is_listed() -> None:
     assert verdict.causes[0].images == ("0005.png",)
     assert 5 in {end for pair in show_worst_pairs(RIGHT, MATCHES, 1) + show_worst_pairs(
         replace(RIGHT, T_camera_world=T), MATCHES, 1) for end in (pair.first, pair.second)}  # fmt: skip
+
+
+def test_each_image_has_the_matches_of_its_best_partner() -> None:
+    """Those of the images that are asked for, in the pixels of both, whichever is the first of the pair."""
+    T = T_TRUE.copy()
+    T[5, :3, 3] += (1.5, 0.5, 0)
+    asked = [3, 4, 5, 6]
+    partners = match_partners(replace(RIGHT, T_camera_world=T), MATCHES, asked)
+    counts = {(one.first, one.second): one for one in MATCHES.pairs}
+    for image, found in partners.items():
+        assert {image, found.other} <= set(asked)
+        pair = counts[min(image, found.other), max(image, found.other)]
+        ends = (pair.xy_first, pair.xy_second) if image < found.other else (pair.xy_second, pair.xy_first)
+        assert found.count == len(ends[0])
+        for xy, end in zip((found.xy, found.xy_other), ends, strict=True):
+            assert {tuple(one) for one in xy.tolist()} <= {tuple(one) for one in end.tolist()}
+    assert partners[5].agrees.mean() < 0.6 < partners[3].agrees.mean()
+    assert match_partners(RIGHT, MATCHES, [3]) == {}
 
 
 @pytest.mark.parametrize("is_right", [True, False])

@@ -345,7 +345,10 @@ def test_a_dropped_result_gets_its_verdict_and_its_correction(open_tab: Callable
         tab.page.goto((tmp_path / "verdict.html").as_uri())
         tab.page.wait_for_selector("canvas[data-drawn]")
         tab.page.click(".views-row button >> nth=2")
-        assert tab.text(".view-large p").startswith("000002.png: ")
+        assert tab.text(".view-large p >> nth=0").startswith("000002.png: ")
+        assert "000002.png and 0000" in tab.text(".view-large p >> nth=1")
+        assert tab.page.locator(".matches image").count() == 2
+        assert tab.page.locator(".matches line").count() > 10
         assert tab.find_faults_of_access() == []
         assert tab.find_cut_off() <= 0
     tab.page.goto(f"{tab.address}#picture")
@@ -673,6 +676,35 @@ def test_a_scene_is_flown_through_and_turned_around_a_point(open_tab: Callable[.
     assert is_back
     assert size == 1.25
     assert target == [1, 0, 4]
+
+
+def test_a_picture_in_its_frustum_is_clicked(open_tab: Callable[..., Page]) -> None:
+    """The nearest one below the pointer; a click next to them chooses none, and picks a point as before."""
+    tab = open_tab()
+    script = """async () => {
+      const { CloudView } = await import("/shared/points.js"), canvas = document.createElement("canvas");
+      Object.assign(canvas.style, { position: "fixed", left: 0, top: 0, width: "400px", height: "300px", zIndex: 9 });
+      document.body.append(canvas);
+      const chosen = [], picked = [], cloud = new CloudView(canvas, () => {}, (point) => picked.push(point));
+      cloud.show(new Float32Array([1, 0, 4, -1, 0, 4]), new Uint8Array(6).fill(200), "m");
+      const picture = { width: 2, height: 2, colors: new Uint8ClampedArray(16).fill(255) };
+      const at = (z) => ({ fov_deg: 60, aspect: 1, picture, T: [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, z]] });
+      cloud.showPictures([at(3), at(2)], (number) => chosen.push(number));
+      cloud.look();
+      const click = (clientX, clientY) => {
+        const about = { clientX, clientY, pointerId: 1, bubbles: true };
+        for (const kind of ["pointerdown", "pointerup"]) canvas.dispatchEvent(new PointerEvent(kind, about));
+        canvas.dispatchEvent(new MouseEvent("click", about));
+      };
+      canvas.setPointerCapture = () => {};
+      click(200, 150);
+      click(200 + 1.3 * 300 / 4, 150);
+      click(20, 20);
+      return [chosen, picked];
+    }"""
+    chosen, picked = tab.page.evaluate(script)
+    assert chosen == [1]
+    assert picked == [[1, 0, 4]]
 
 
 def test_lines_in_3d_are_dashed_where_points_hide_them_and_labels_cover_nothing(open_tab: Callable[..., Page]) -> None:

@@ -20,8 +20,10 @@ from PIL import Image
 from tests.report.test_scene_figures import make_scene
 from tests.web.browser_server import run_server
 from tests.web.conftest import encode, make_network, make_picture
+from tests.web.test_audit_routes import write_audit, write_rig
 from tests.web.test_browser import CHROMIUM, Page, chromium
 from tests.web.test_runs import make_run
+from tests.web.test_videos import FAILING, make_video
 
 from stadia.report.point_cloud_figures import SceneCamera, SceneView, pack_scene
 from stadia.report.reconstruction_page import (
@@ -32,6 +34,7 @@ from stadia.report.reconstruction_page import (
     write_reconstruction_page,
 )
 from stadia.web import networks
+from stadia.web import video as videos
 from stadia.web.server import make_app
 
 pytestmark = [
@@ -186,3 +189,53 @@ def test_the_page_of_a_verdict_looks_as_before(chromium: Any, tmp_path: Path, va
     page.wait_for_timeout(150)
     compare(f"verdict-{width}-{scheme}", page.screenshot(full_page=True, animations="disabled"))
     page.close()
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant[0]}-{variant[1]}")
+def test_the_pages_of_audits_and_rigs_look_as_before(chromium: Any, tmp_path: Path, variant: tuple[int, str]) -> None:
+    width, scheme = variant
+    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, device_scale_factor=1)
+    for name, file in (
+        ("audit", write_audit(tmp_path / "audit") / "audit.html"),
+        ("rig", write_rig(tmp_path / "rig") / "rig-check.html"),
+    ):
+        page.goto(file.as_uri())
+        compare(f"{name}-{width}-{scheme}", page.screenshot(full_page=True, animations="disabled"))
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def videos_address() -> Iterator[str]:
+    """A server whose videos get no map, so that their result is there after a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "load_network", make_network)
+        patch.setattr(videos, "STADIA", FAILING)
+        with run_server(make_app(["metres"])) as address:
+            yield address
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant[0]}-{variant[1]}")
+def test_a_video_and_its_shared_page_look_as_before(
+    chromium: Any, videos_address: str, tmp_path: Path, variant: tuple[int, str]
+) -> None:
+    width, scheme = variant
+    context = chromium.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce", device_scale_factor=1
+    )
+    tab = Page(context, videos_address)
+    tab.drop(make_video(tmp_path / "drive.mp4"), "drive.mp4", "video/mp4")
+    tab.wait_for_video()
+    tab.page.wait_for_selector("#video-cloud[data-drawn]")
+    with tab.page.expect_download() as started:
+        tab.page.click("#video-share")
+    started.value.save_as(tmp_path / "shared.html")
+    for name in ("video", "share"):
+        if name == "share":
+            tab.page.goto((tmp_path / "shared.html").as_uri())
+            tab.page.wait_for_selector("canvas[data-drawn]")
+        tab.page.mouse.move(0, 0)
+        tab.page.evaluate("scrollTo(0, 0)")
+        tab.page.wait_for_timeout(400)
+        compare(f"{name}-{width}-{scheme}", tab.page.screenshot(full_page=True, animations="disabled"))
+    assert tab.problems == []
+    context.close()

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from stadia.io.records.reconstruction import Reconstruction
     from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict
-    from stadia.judge.reconstructions.worst_pairs import ShownPair
-    from stadia.report.point_cloud_figures import PointCloudFigure
+    from stadia.judge.reconstructions.worst_pairs import PartnerMatches, ShownPair
+    from stadia.report.point_cloud_figures import PointCloudFigure, ViewMatches
     from stadia.report.reconstruction_page import PairPicture, ShownCause, ShownPurpose
     from stadia.sfm.image_matches import ImageMatches
 
@@ -106,6 +106,7 @@ def make_scene(
 
     from stadia.geometry.align import umeyama
     from stadia.geometry.poses import invert_pose
+    from stadia.judge.reconstructions.worst_pairs import match_partners
     from stadia.report.point_cloud_figures import GIVEN_COLOR, SceneCamera, SceneView, pack_scene, place_upright
     from stadia.sfm.match_triangulation import pose_images, triangulate_features, view_matches
 
@@ -142,13 +143,17 @@ def make_scene(
         cameras += [place(T, row, GIVEN_COLOR) for row, T in zip(both.tolist(), moved, strict=True)]
     counts = np.bincount(sparse.observed[:, 0], minlength=len(posed.images))
     agreement = {image.index: image for image in verdict.images}
+    indices = posed.images[rows].tolist()
+    partners = match_partners(reconstruction, matches, indices)
     views = []
     for row in rows.tolist():
         found = agreement.get(int(posed.images[row]))
         about = f"{counts[row]} points"
         if found is not None:
             about += f"; as given, {found.agree} matches agree and {found.contradict} contradict"
-        views.append(SceneView(matches.names[posed.images[row]], about, images[posed.images[row]], cameras[row]))
+        index = int(posed.images[row])
+        matched = _show_matches(matches, index, partners[index], indices) if index in partners else None
+        views.append(SceneView(matches.names[index], about, images[index], cameras[row], matched))
     return pack_scene(
         points[is_seen].astype(np.float32),
         colors[is_seen],
@@ -158,6 +163,19 @@ def make_scene(
         views=views,
         radius=radius,
     )
+
+
+def _show_matches(matches: ImageMatches, index: int, partner: PartnerMatches, indices: Sequence[int]) -> ViewMatches:
+    """Return the matches of an image with its partner for the 3D view, whose images are those of some indices."""
+    import numpy as np
+
+    from stadia.report.point_cloud_figures import ViewMatches
+
+    names = matches.names[index], matches.names[partner.other]
+    share = partner.agrees.mean()
+    about = f"{names[0]} and {names[1]}: {partner.count} matches, of which {share:.0%} agree with the poses as given"
+    places = np.hstack([partner.xy / matches.sizes[index], partner.xy_other / matches.sizes[partner.other]])
+    return ViewMatches(indices.index(partner.other), about, places, partner.agrees)
 
 
 def describe_finding(verdict: ReconstructionVerdict) -> str:

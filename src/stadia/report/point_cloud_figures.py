@@ -162,6 +162,27 @@ class SceneCamera:
 
 
 @dataclass(frozen=True)
+class ViewMatches:
+    """The matches of an image of a scene with another one.
+
+    other: number of the other image in the list of views.
+    about: sentence about the matches.
+    places: (N, 4) x, y in the image and x, y in the other one, as shares of width and height.
+    agrees: (N,), whether each match agrees with the poses.
+    """
+
+    other: int
+    about: str
+    places: NDArray[np.float64]
+    agrees: NDArray[np.bool_]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values for the script of the page."""
+        places = self.places.round(4).tolist()
+        return {"other": self.other, "about": self.about, "places": places, "agrees": self.agrees.tolist()}
+
+
+@dataclass(frozen=True)
 class SceneView:
     """An image of a scene, through whose camera readers look.
 
@@ -169,12 +190,14 @@ class SceneView:
     about: what is known about it, such as the number of its matches.
     image: (H, W, 3) RGB; None without one.
     camera: its camera.
+    matches: its matches with the image that it matches best; None without them.
     """
 
     name: str
     about: str
     image: NDArray[np.uint8] | None
     camera: SceneCamera
+    matches: ViewMatches | None = None
 
 
 def pack_scene(
@@ -217,6 +240,7 @@ def pack_scene(
                 "name": one.name,
                 "about": one.about,
                 "image": "" if one.image is None else encode_jpeg(_shrink(one.image)[..., ::-1], SHOWN_SIDE).uri,
+                "matches": None if one.matches is None else one.matches.to_json(),
                 **one.camera.to_json(),
             }
             for one in views
@@ -254,6 +278,10 @@ def frame_scene(points: NDArray[np.floating], centers: NDArray[np.float64]) -> t
     return ((low + high) / 2).tolist(), float(np.linalg.norm(high - low)) / 2
 
 
+IN_VIEW = 10.0, 90.0
+"""Percentiles of the coordinates of points, and of cameras, that the overview of a scene shows."""
+
+
 def place_upright(
     points: NDArray[np.float64], T_world_camera: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
@@ -276,9 +304,10 @@ def place_upright(
         level = T_world_camera[0, :3, 2] - (T_world_camera[0, :3, 2] @ y) * y
     z = level / max(float(np.linalg.norm(level)), 1e-12)
     R = np.stack([np.cross(y, z), y, z])
-    seen = np.concatenate([points, T_world_camera[:, :3, 3]])
-    center = np.median(seen, axis=0)
-    apart = np.linalg.norm(seen - center, axis=1)
+    groups = [group for group in (points, T_world_camera[:, :3, 3]) if len(group)]  # the cameras are fewer
+    ends = np.array([np.percentile(group @ R.T, IN_VIEW, axis=0) for group in groups])
+    low, high = ends[:, 0].min(0), ends[:, 1].max(0)
+    center = (low + high) / 2 @ R
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = R, -R @ center
-    return T, max(float(np.percentile(apart, 80)), 1e-6)
+    return T, max(float(np.linalg.norm(high - low)) / 2, 1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,51 @@ def show_pair_again(reconstruction: Reconstruction, matches: ImageMatches, shown
     if found is None or len(found[1]) != len(shown.agrees):
         return None
     return _show_pair(view, *found, matches, shown.shown)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartnerMatches:
+    """The matches of an image with the image that it matches best.
+
+    other: index of that image.
+    xy: (N, 2) pixels of the matches in the image.
+    xy_other: (N, 2) pixels of the matches in the other image.
+    agrees: (N,), whether each match agrees with the reconstruction.
+    count: number of all matches of the two images, of which N are given.
+    """
+
+    other: int
+    xy: Array
+    xy_other: Array
+    agrees: NDArray[np.bool_]
+    count: int
+
+
+MAX_SHOWN_MATCHES = 60
+
+
+def match_partners(
+    reconstruction: Reconstruction, matches: ImageMatches, indices: Sequence[int]
+) -> dict[int, PartnerMatches]:
+    """Return for each of some images its matches with the one of the others that it matches best; without an entry if
+    none of them matches.
+
+    reconstruction: cameras and poses.
+    matches: matches between the images.
+    indices: indices of the images.
+    """
+    wanted, best = set(indices), dict[int, PartnerMatches]()
+    originals = {(one.first, one.second): one for one in matches.pairs}
+    for key, (_, agrees) in _measure_pairs(reconstruction, matches)[1].items():
+        if not wanted.issuperset(key):
+            continue
+        original = originals[key]
+        rows = np.unique(np.linspace(0, len(agrees) - 1, min(len(agrees), MAX_SHOWN_MATCHES)).round().astype(int))
+        ends = (original.xy_first[rows], original.xy_second[rows])
+        for at, image in enumerate(key):
+            if image not in best or best[image].count < len(agrees):
+                best[image] = PartnerMatches(key[1 - at], ends[at], ends[1 - at], agrees[rows], len(agrees))
+    return best
 
 
 def _measure_pairs(

@@ -60,6 +60,19 @@ export function frustumOf({ fov_deg, aspect, T = [[1, 0, 0, 0], [0, 1, 0, 0], [0
   return { points: [center, a, b, center, c, d, center, b, c, d, a], color, count: FRUSTUM_POINTS };
 }
 
+// The image plane of a camera's frustum as points with the colors of its picture: { width, height, colors uint8 (4 N) }.
+function makePicture(camera, depth) {
+  const { width, height, colors } = camera.picture, [, a, b, , , d] = frustumOf(camera, depth).points, positions = new Float32Array(3 * width * height), packed = new Uint32Array(width * height);
+  for (let row = 0, i = 0; row < height; row++) {
+    for (let column = 0; column < width; column++, i++) {
+      const x = (column + 0.5) / width, y = (row + 0.5) / height;
+      for (let axis = 0; axis < 3; axis++) positions[3 * i + axis] = a[axis] + x * (b[axis] - a[axis]) + y * (d[axis] - a[axis]);
+      packed[i] = 0xff000000 | (colors[4 * i + 2] << 16) | (colors[4 * i + 1] << 8) | colors[4 * i];
+    }
+  }
+  return { positions, packed, grain: Math.hypot(...b.map((value, axis) => value - a[axis])) / width, corners: frustumOf(camera, depth).points };
+}
+
 // Points of a line through given ones, as one cloud.
 function makeLine({ points, color, count = LINE_POINTS }) {
   const each = Math.ceil(count / (points.length - 1)), positions = [];
@@ -124,7 +137,7 @@ export function placeLabel([x, y], [width, height], canvas, taken) {
 export class CloudView {
   // describe: called with what is drawn; pick: called with a point [x, y, z] that was clicked, if there is one.
   constructor(canvas, describe, pick) {
-    Object.assign(this, { canvas, describe, pick, times: [], step: 1, size: 1, lines: [], cameras: [], marks: [], pointers: new Map() });
+    Object.assign(this, { canvas, describe, pick, times: [], step: 1, size: 1, lines: [], cameras: [], pictures: [], marks: [], pointers: new Map() });
     this.context = canvas.getContext("2d", { alpha: false });
     for (const name of ["pointerdown", "keydown", "wheel"]) canvas.addEventListener(name, () => { this.isTouched = true; }, { passive: true });
     canvas.addEventListener("keydown", (event) => this.press(event));
@@ -138,8 +151,10 @@ export class CloudView {
     canvas.addEventListener("pointermove", (event) => this.drag(event));
     canvas.addEventListener("pointerdown", (event) => { this.pressed = [event.clientX, event.clientY]; });
     canvas.addEventListener("click", (event) => {
-      if (!this.pick || !this.view || Math.hypot(event.clientX - this.pressed[0], event.clientY - this.pressed[1]) > CLICK_PX) return;
-      const box = canvas.getBoundingClientRect(), point = this.find(event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2);
+      if (!this.view || Math.hypot(event.clientX - this.pressed[0], event.clientY - this.pressed[1]) > CLICK_PX) return;
+      const box = canvas.getBoundingClientRect(), at = [event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2];
+      const picture = this.chosen ? this.findPicture(...at) : -1, point = picture < 0 && this.pick && this.find(...at);
+      if (picture >= 0) this.chosen(picture);
       if (point) this.pick(point);
     });
     canvas.addEventListener("dblclick", (event) => { // where clicks pick no points, it sets the middle of the turns
@@ -176,6 +191,27 @@ export class CloudView {
   showCameras(cameras) {
     this.cameras = cameras.map((camera) => makeLine(frustumOf(camera, this.middle / (cameras.length > 1 ? 12 : 5))));
     this.request();
+  }
+
+  // The pictures of cameras, as `makePicture`, in their frusta; chosen: called with the number of one that was clicked.
+  showPictures(cameras, chosen) {
+    this.pictures = cameras.map((camera) => makePicture(camera, this.middle / 12));
+    this.chosen = chosen;
+    this.request();
+  }
+
+  // The number of the nearest picture at pixels right of and below the middle of the canvas, or -1.
+  findPicture(x, y) {
+    const rows = projectionOf(this.view, this.canvas.clientHeight), near = this.view.distance / 500;
+    let found = -1, best = Infinity;
+    for (const [number, { corners }] of this.pictures.entries()) {
+      const seen = [1, 2, 4, 5].map((at) => rows.map(([a, b, c, d]) => a * corners[at][0] + b * corners[at][1] + c * corners[at][2] + d)); // a, b, c, d of the frustum
+      const flat = [seen[0], seen[1], seen[2], seen[3]].map(([px, py, depth]) => [px / depth - x, py / depth - y]);
+      const sides = flat.map(([px, py], at) => { const [qx, qy] = flat[(at + 1) % 4]; return Math.sign(px * qy - py * qx); });
+      const depth = seen.reduce((sum, one) => sum + one[2], 0) / 4;
+      if (seen.every((one) => one[2] > near) && sides.every((side) => side === sides[0]) && depth < best) [best, found] = [depth, number];
+    }
+    return found;
   }
 
   // marks: [{ points: [[x, y, z], ...], text }], lines with a label.
@@ -324,6 +360,7 @@ export class CloudView {
     const drawnPx = Math.min(Math.max(Math.round(this.size * Math.min(Math.max(size, 1), LARGEST_PX * ratio)), 1), 2 * LARGEST_ROUND_PX), filled = this.size * ROUND * FOCAL * height * Math.sqrt(step), spread = filled * this.pitch, grain = filled * this.grain;
     drawPoints(this.raster, projection, this.positions, this.packed, spread || grain ? Math.round(2 * ratio) : drawnPx, step, near, spread, Math.round(LARGEST_ROUND_PX * ratio), grain);
     for (const { positions, packed } of [...this.lines, ...this.cameras]) drawPoints(this.raster, projection, positions, packed, Math.round(LINE_PX * ratio), 1, near);
+    for (const { positions, packed, grain: apart } of this.pictures) drawPoints(this.raster, projection, positions, packed, 1, 1, near, 0, LARGEST_ROUND_PX, 1.5 * FOCAL * height * apart);
     canvas.dataset.hidden = this.marks.reduce((sum, { points }) => sum + drawMark(this.raster, projection, points, ratio, near), 0);
     context.putImageData(this.image, 0, 0);
     const taken = [];

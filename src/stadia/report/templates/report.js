@@ -45,20 +45,60 @@ function addTimeline(figure, frames, show) {
   draw();
 }
 
+const SVG = "http://www.w3.org/2000/svg", PICTURE_PX = 48; // width of the pictures in frusta
+
+// Two images next to each other with lines between their matches: blue ones agree with the poses, orange ones do not.
+function drawMatches(first, second, { about, places, agrees }) {
+  const gap = 0.02, [left, right] = [first.aspect, second.aspect], picture = document.createElementNS(SVG, "svg");
+  const add = (name, values) => {
+    const one = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(values)) one.setAttribute(key, value);
+    picture.append(one);
+  };
+  for (const [key, value] of Object.entries({ viewBox: `0 0 ${left + gap + right} 1`, role: "img", "aria-label": about, class: "matches" })) picture.setAttribute(key, value);
+  add("image", { href: first.image, width: left, height: 1, preserveAspectRatio: "none" });
+  add("image", { href: second.image, x: left + gap, width: right, height: 1, preserveAspectRatio: "none" });
+  for (const [at, [x, y, x2, y2]] of places.entries()) {
+    const name = agrees[at] ? "agrees" : "contradicts", end = left + gap + x2 * right;
+    add("line", { x1: x * left, y1: y, x2: end, y2, class: name, "vector-effect": "non-scaling-stroke" });
+    add("circle", { cx: x * left, cy: y, r: 0.008, class: name });
+    add("circle", { cx: end, cy: y2, r: 0.008, class: name });
+  }
+  return picture;
+}
+
+// The colors of an image, PICTURE_PX wide.
+async function readPicture({ image, aspect }) {
+  const drawn = Object.assign(new Image(), { src: image }), canvas = Object.assign(document.createElement("canvas"), { width: PICTURE_PX, height: Math.max(Math.round(PICTURE_PX / aspect), 1) });
+  await drawn.decode();
+  const context = canvas.getContext("2d");
+  context.drawImage(drawn, 0, 0, canvas.width, canvas.height);
+  return { width: canvas.width, height: canvas.height, colors: context.getImageData(0, 0, canvas.width, canvas.height).data };
+}
+
 // The images of a scene in a row; one that is clicked is shown large, and the view looks through its camera.
 function addViews(figure, views, cloud, cameras) {
   const add = (name, about) => Object.assign(document.createElement(name), about), row = add("div", { className: "views-row" }), large = add("div", { className: "view-large", hidden: true });
-  const image = add("img", { alt: "" }), about = add("p", {}), overview = add("button", { type: "button", textContent: "Overview" });
+  const image = add("img", { alt: "" }), about = add("p", {}), pair = add("div", {}), overview = add("button", { type: "button", textContent: "Overview" });
   const select = (number) => {
     const view = views[number];
     for (const [at, button] of [...row.children].entries()) button.setAttribute("aria-pressed", String(at === number));
     large.hidden = !view;
     cloud.showCameras(view ? [{ ...view, color: [86, 180, 233] }] : cameras); // others would hide what this one sees
+    cloud.showPictures(view ? [] : pictures, choose);
     if (!view) { cloud.reset(); return; }
-    Object.assign(image, { hidden: !view.image, src: view.image || "data:," });
+    const hasPair = Boolean(view.matches && views[view.matches.other].image);
+    Object.assign(image, { hidden: !view.image || hasPair, src: view.image || "data:," }); // the pair shows it too
     about.textContent = [view.name, view.about].filter(Boolean).join(": ");
+    pair.replaceChildren(...(hasPair ? [add("p", { textContent: `${view.matches.about}:` }), drawMatches(view, views[view.matches.other], view.matches)] : []));
     cloud.lookThrough(view);
   };
+  const choose = (at) => { select(pictures[at].number); row.children[pictures[at].number].scrollIntoView({ block: "nearest" }); };
+  let pictures = [];
+  Promise.all(views.map(async (view, number) => (view.image ? { ...view, number, picture: await readPicture(view) } : null))).then((read) => {
+    pictures = read.filter(Boolean);
+    if (large.hidden) cloud.showPictures(pictures, choose);
+  }).catch(() => {}); // the frusta stay empty
   for (const [number, view] of views.entries()) {
     const button = add("button", { type: "button", title: view.name, ariaLabel: `Look through ${view.name}`, ariaPressed: "false" });
     button.append(view.image ? add("img", { src: view.image, alt: "", loading: "lazy" }) : view.name);
@@ -66,7 +106,7 @@ function addViews(figure, views, cloud, cameras) {
     row.append(button);
   }
   overview.addEventListener("click", () => select(-1));
-  large.append(image, about, overview);
+  large.append(image, about, pair, overview);
   figure.append(row, large);
 }
 
