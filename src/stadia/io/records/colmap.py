@@ -168,15 +168,21 @@ def _read_camera_lines(path: Path) -> dict[int, ColmapCamera]:
         words = line.partition("#")[0].split()
         if not words:
             continue
-        values = parse_numbers([words[0], *words[2:]])
-        if len(values) < 4 or len(values) != len(words) - 1:
+        where, ids = f"{path}, line {number}", parse_numbers(words[:1])
+        if not len(ids):
             expected = "CAMERA_ID MODEL WIDTH HEIGHT PARAMS"
-            raise DataError(
-                f"{path}, line {number}", found=f"'{line[:60]}'", expected=expected, fix="copy the COLMAP model again"
-            )
-        camera = ColmapCamera(words[1], int(values[1]), int(values[2]), tuple(values[3:].tolist()))
-        cameras[int(values[0])] = _check_camera(f"{path}, line {number}", camera)
+            raise DataError(where, found=f"'{line[:60]}'", expected=expected, fix=_FIX)
+        cameras[int(ids[0])] = read_camera_words(where, words[1:])
     return cameras
+
+
+def read_camera_words(where: str, words: Sequence[str]) -> ColmapCamera:
+    """Return the camera of the words MODEL WIDTH HEIGHT PARAMS. Raises DataError for others."""
+    values = parse_numbers(words[1:])
+    if len(values) < 3 or len(values) != len(words) - 1:
+        found, expected = f"'{' '.join(words)[:60]}'", "MODEL WIDTH HEIGHT PARAMS"
+        raise DataError(where, found=found, expected=expected, fix=_FIX)
+    return _check_camera(where, ColmapCamera(words[0], int(values[0]), int(values[1]), tuple(values[2:].tolist())))
 
 
 def _check_camera(where: str, camera: ColmapCamera) -> ColmapCamera:

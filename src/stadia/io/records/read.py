@@ -26,7 +26,7 @@ from stadia.io.input_files import (
     read_text,
 )
 from stadia.io.number_rows import parse_numbers
-from stadia.io.records import arrays, colmap, glb, json_scenes, photogrammetry
+from stadia.io.records import arrays, colmap, glb, json_scenes, kapture, photogrammetry
 from stadia.io.records.formats import ANY_TRAJECTORY, JSON_PROGRAMS, TrajectoryFormat
 from stadia.io.records.reconstruction import (
     Reconstruction,
@@ -430,6 +430,7 @@ FORMATS: Mapping[str, ReconstructionFormat] = {
     "photogrammetry": ReconstructionFormat(
         photogrammetry.find_photogrammetry, photogrammetry.read_photogrammetry, None, ".json"
     ),
+    "kapture": ReconstructionFormat(kapture.find_kapture, kapture.read_kapture, None, ".json"),
     "idr": ReconstructionFormat(arrays.is_idr_npz, arrays.read_idr_npz, None, ".json"),
     "npz": ReconstructionFormat(arrays.find_npz, arrays.read_network_npz, arrays.write_network_npz, ".npz", True),
     "npy": ReconstructionFormat(arrays.find_npy, arrays.read_npy_poses, arrays.write_npy_poses, ".npy"),
