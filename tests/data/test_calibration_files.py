@@ -8,6 +8,7 @@ import numpy as np
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
+from stadia.data.camera_file import CameraRequest, write_camera_file
 from stadia.io.records.calibration import read_calibration
 from stadia.sfm.map_files import write_colmap
 from stadia.sfm.sparse_map import LensCamera, SparseMap
@@ -54,3 +55,49 @@ def test_a_file_with_a_camera_for_each_image_has_one_camera(tmp_path: Path) -> N
     (camera,) = read_calibration(file)
     assert camera.K_of_frames is not None
     assert camera.K_of_frames["79"][0, 0] == 80 * 700
+
+
+def test_several_cameras_of_a_file_keep_their_own_lens(tmp_path: Path) -> None:
+    tables = "".join(
+        f'[cam_{k}]\nname = "{k}"\nsize = [1920, 1080]\nmatrix = [[{f}.0, 0, 959.5], [0, {f}.0, 539.5], [0, 0, 1]]\n'
+        f"distortions = [{lens}, 0, 0, 0, 0]\nrotation = [0.1, 0.2, 0.3]\n\n"
+        for k, f, lens in ((0, 1350, 0.06), (4, 1440, 0.28))
+    )
+    (tmp_path / "calibration.toml").write_text(tables)
+    matrix = "!!opencv-matrix\n  rows: 3\n  cols: 3\n  dt: d\n  data: "
+    lines = [f"K_{k}: {matrix}[{f}, 0., 959.5, 0., {f}, 539.5, 0., 0., 1.]" for k, f in ((1, 1350.0), (2, 1440.0))]
+    lens_matrix = "!!opencv-matrix\n  rows: 1\n  cols: 5\n  dt: d\n  data: "
+    lines += [f"dist_{k}: {lens_matrix}[{lens}, 0., 0., 0., 0.]" for k, lens in ((1, 0.06), (2, 0.28))]
+    (tmp_path / "intri.yml").write_text("%YAML:1.0\n---\n" + "\n".join(lines) + "\n")
+    for name, names in (("calibration.toml", ("cam_0", "cam_4")), ("intri.yml", ("K_1", "K_2"))):
+        cameras = read_calibration(tmp_path / name)
+        assert tuple(camera.name for camera in cameras) == names
+        assert [(camera.K[0, 0], camera.distortion[0]) for camera in cameras] == [(1350, 0.06), (1440, 0.28)]
+    request = CameraRequest(source=tmp_path / "imgs", calibration=tmp_path / "intri.yml")
+    (tmp_path / "imgs").mkdir()
+    cv2.imwrite(str(tmp_path / "imgs" / "0.png"), np.zeros((270, 480, 3), np.uint8))
+    with refuses(DataError, fix="--camera can be K_2"):
+        write_camera_file(request)
+    (tmp_path / "calibration.toml").write_text("[cam_0\n")
+    with refuses(DataError, found="damaged"):
+        read_calibration(tmp_path / "calibration.toml")
+
+
+def test_a_model_that_is_the_key_of_its_camera_is_not_a_pinhole(tmp_path: Path) -> None:
+    camera = {
+        "fx": 190.9,
+        "fy": 190.9,
+        "cx": 254.9,
+        "cy": 256.9,
+        "alpha": 0.6,
+        "beta": 1.0,
+        "width": 512,
+        "height": 512,
+    }
+    file = tmp_path / "cam0.json"
+    file.write_text(json.dumps({"EUCM": camera}))
+    with refuses(DataError, found="EUCM"):
+        read_calibration(file)
+    file.write_text(json.dumps({"KannalaBrandt4": {**camera, "k1": 0.1, "k2": 0.2, "k3": 0.3, "k4": 0.4}}))
+    (fisheye,) = read_calibration(file)
+    assert (fisheye.model, fisheye.distortion) == ("equidistant", (0.1, 0.2, 0.3, 0.4))

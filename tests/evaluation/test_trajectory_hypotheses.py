@@ -10,7 +10,14 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.evaluation.recording_scores import score_trajectory
-from stadia.evaluation.trajectory_hypotheses import explain_motion, find_time_offset, fit_lever_arm
+from stadia.evaluation.trajectory_hypotheses import (
+    explain_motion,
+    explain_order,
+    find_time_offset,
+    fit_lever_arm,
+    note_clock_rate,
+    note_unrelated_rotations,
+)
 from stadia.geometry.conventions import QuaternionOrder, reorder_quaternions
 from stadia.io.records.trajectory import Trajectory
 
@@ -144,3 +151,32 @@ def test_times_without_overlap_name_the_likely_cause(scale: float, offset: float
     times = 5 + np.arange(120) / 10
     with refuses(DataError, names=names):
         score_trajectory(Trajectory(drive(), times * scale + offset), Trajectory(drive(), times))
+
+
+def test_rows_in_another_order_are_named() -> None:
+    T = drive()
+    order = np.r_[1, 2, 3, 0, 40:80, 4:40, 80:120]
+    (note,) = (note for note in score_trajectory(Trajectory(T[order]), Trajectory(T)).notes if "another order" in note)
+    assert "4 to 43 are 40 to 79" in note
+    for right in (T, np.concatenate([T[:60], T[:60] + np.eye(4)[:, 3:] * 2])):  # a lost track is no other order
+        assert explain_order(right, T) is None
+
+
+def test_the_rate_of_a_clock_is_measured() -> None:
+    T, times = drive(), 100 + np.arange(120) / 20
+    lapse = Trajectory(T, 100 + (times - 100) / 10, "est")
+    (note,) = (note for note in score_trajectory(lapse, Trajectory(T, times)).notes if "warning: only" in note)
+    assert "multiply its times by 10" in note
+    assert "--max-difference" not in note
+    part = Trajectory(T[:30], times[:30], "est")  # the beginning of the path at the same rate
+    assert note_clock_rate(part, Trajectory(T, times), 0.01) is None
+
+
+def test_rotations_of_another_path_are_named() -> None:
+    T = drive()
+    wrong = T.copy()
+    angles = Rotation.from_matrix(T[:, :3, :3]).as_euler("xyz", degrees=True)
+    wrong[:, :3, :3] = Rotation.from_euler("xyz", angles).as_matrix()
+    (note,) = (note for note in score_trajectory(Trajectory(wrong), Trajectory(T)).notes if "positions fit" in note)
+    assert "degrees that were read as radians" in note
+    assert note_unrelated_rotations(Trajectory(T), Trajectory(T)) is None

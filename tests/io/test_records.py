@@ -196,7 +196,7 @@ REFUSALS: list[tuple[str, str, str | bytes, dict[str, Any]]] = [
     ("kitti", "a.txt", IDENTITY[:-4], {"found": "10 columns", "expected": "12 numbers"}),
     ("kitti", "a.txt", IDENTITY.replace("1", "one", 1), {"found": "could not convert", "expected": "12 numbers"}),
     ("kitti", "a.txt", IDENTITY.replace("1", "nan", 1), {"found": "no pose"}),
-    ("kitti", "a.txt", IDENTITY.replace("1", "2", 1), {"where": "line 1", "found": "determinant 2"}),
+    ("kitti", "a.txt", IDENTITY.replace("1", "2", 1), {"where": "line 1", "found": "are 1 to 2", "fix": "columns"}),
     ("kitti", "a.txt", f"{IDENTITY[:-3]}-1 0", {"where": "line 1", "found": "determinant -1 of 1"}),
     ("kitti", "a.txt", "1 0 0 0 0 0 1 0 0 1 0 0\n" * 3, {"found": "-1 of 3 of 3 rotations: two axes are swapped"}),
     ("kitti", "a.txt", "# nothing\n", {"found": "no pose"}),

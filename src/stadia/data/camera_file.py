@@ -73,7 +73,7 @@ def write_camera_file(request: CameraRequest) -> list[str]:
     height, width = read_image_size(source)
     known, origin, notes = _find_camera(request, source, height, width)
     if not request.force:
-        _refuse_center(known, request.calibration)
+        _refuse_center(known, request)
     lens = _find_distortion(request, known, notes)
     replaced = describe_camera_file(path)
     values = {"format": FORMAT, "K": known.K.tolist(), "height": known.height, "width": known.width, "origin": origin}
@@ -255,8 +255,8 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
     return read_user_intrinsics(config, source, height, width), origin, notes
 
 
-def _refuse_center(camera: Intrinsics, calibration: Path | None) -> None:
-    if calibration is None:
+def _refuse_center(camera: Intrinsics, request: CameraRequest) -> None:
+    if (calibration := request.calibration) is None:
         return
     cx, cy = camera.select_K(0)[:2, 2]
     size = f"{camera.width}x{camera.height}"
@@ -272,6 +272,10 @@ def _refuse_center(camera: Intrinsics, calibration: Path | None) -> None:
     else:
         return
     fix += "; or pass --force for cropped images"
+    chosen = choose_camera(calibration, request.name, (camera.height, camera.width))
+    fix += "".join(
+        f" ({note.removeprefix('note: ')})" for note in describe_camera_choice(calibration, request.name, chosen)
+    )
     raise DataError(calibration, found=found, expected="a point near the middle of the images", fix=fix)
 
 

@@ -18,7 +18,7 @@ from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.protocol_search import LabeledMap, ProtocolSearch
 from stadia.evaluation.protocols import Protocol
 from stadia.evaluation.steady_depth import FlickerScore
-from stadia.evaluation.trajectory_hypotheses import note_hypotheses, note_offsets
+from stadia.evaluation.trajectory_hypotheses import note_clock_rate, note_hypotheses, note_offsets
 from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import atomic_write
 from stadia.io.input_files import read_text
@@ -292,6 +292,8 @@ def note_coverage(estimated: Trajectory, reference: Trajectory, count: int, max_
     if len(steps) and wider <= np.median(steps):
         gained = int((differences <= wider).sum())
         fix = f"--max-difference {wider * 1.01:.2g} gives {gained}, if the clocks agree"
+    if rate := note_clock_rate(estimated, reference, max_difference_s):
+        fix = rate
     return f"warning: only {text}, and only these are scored ({sizes}). {fix}"
 
 

@@ -11,6 +11,8 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.geometry.align import umeyama
@@ -53,6 +55,12 @@ MAX_JUMPED_SHARE = 0.25  # largest share of the poses that jump; more are no jum
 MIN_JUMP = 10.0  # error of a pose that jumps, over the median error of the others
 MIN_JUMP_OF_PATH = 0.02  # the same, over the extent of the path
 JUMP_ROUNDS = 5
+MIN_TURNS = 2.0  # rotation between poses over that of the reference from which rotations are those of another path
+MAX_FIT_OF_PATH = 0.01  # ATE over the path length up to which positions fit
+MIN_STEP_OF_BREAK = 8.0  # step to the next position, over the median one, where rows of another place may begin
+MAX_BLOCKS = 20  # stretches of rows that may have been exchanged
+MAX_ROWS_OF_ORDER = 2000  # rows up to which their order is searched: 0.5 s
+MIN_CLOCK_RATE = 1.05  # rate of a clock, or its inverse, from which the times of a path are stretched
 MAX_MULTIPLIED = 20_000  # poses up to which motions are multiplied: 0.2 s
 
 
@@ -76,12 +84,13 @@ def note_hypotheses(estimated: Trajectory, reference: Trajectory, alignment: Pat
 
     estimated, reference: trajectories that are associated row by row.
     """
-    notes = []
+    notes = list[str]()
     P, Q = estimated.T_world_camera, reference.T_world_camera
     if note := note_fixed_rotations(estimated, reference):
         return [note]
-    if len(P) >= 3 and (note := explain_motion(estimated, reference)):
-        notes.append(note)
+    if len(P) >= 3:
+        explain = (explain_motion, note_unrelated_rotations)
+        notes += list(filter(None, (find(estimated, reference) for find in explain)))[:1]
     return notes + list(_explain_alignment(P, Q, alignment))
 
 
@@ -95,6 +104,22 @@ def note_fixed_rotations(estimated: Trajectory, reference: Trajectory) -> str | 
     turned_by = f"those of {turned.name} turn by {max(turns):.0f} degrees"
     what = "it has positions only, and scores of rotations and of motions between poses mean nothing"
     return f"all rotations of {fixed.name} are equal, and {turned_by}: {what}"
+
+
+def note_unrelated_rotations(estimated: Trajectory, reference: Trajectory) -> str | None:
+    """Return a sentence if the positions of a path fit, and its rotations turn far more than those of the reference."""
+    P, Q = estimated.T_world_camera, reference.T_world_camera
+    pairs = _choose_pairs(Q)
+    turn, true_turn = (float(np.median(_angles_deg(_motions(T, pairs)[0]))) for T in (P, Q))
+    if turn < max(MIN_TURN_DEG, MIN_TURNS * true_turn):
+        return None
+    with suppress(GeometryError):
+        if (ate_m := _fit_ate(P, Q)) <= MAX_FIT_OF_PATH * path_length_m(Q):
+            fits = f"the positions fit (ATE is {ate_m:.3g} m by sim3), and the rotations do not"
+            turns = f"{estimated.name} turns by {turn:.0f} degrees where {reference.name} turns by {true_turn:.0f}"
+            look = "look at how its rotations were written: Euler angles in degrees that were read as radians turn so"
+            return f"{fits}: {turns}. Fix: {look}"
+    return None
 
 
 def explain_motion(estimated: Trajectory, reference: Trajectory) -> str | None:
@@ -334,7 +359,7 @@ def note_offsets(
             return []
         if note := _find_clock_offset(estimated, reference, as_given, max_difference_s):
             return [note]
-        if note := explain_jumps(P, Q):
+        if note := explain_order(P, Q) or explain_jumps(P, Q):
             return [note]
         lever, ate_m = fit_lever_arm(P, Q)
         if ate_m <= MAX_GAIN * as_given:
@@ -343,6 +368,73 @@ def note_offsets(
             return [f"{what}, ATE is {ate_m:.3g} m instead of {as_given:.3g}: they belong to two sensors of one rig. "
                     "Fix: multiply the poses of one file from the right by their extrinsics"]  # fmt: skip
     return []
+
+
+def note_clock_rate(estimated: Trajectory, reference: Trajectory, max_difference_s: float) -> str | None:
+    """Return a sentence if the path fits the whole reference at another rate of its clock, as a time lapse has it.
+
+    estimated, reference: trajectories with times.
+    max_difference_s: largest time difference of associated poses, seconds.
+    """
+    times_s, true_times_s = estimated.times_s, reference.times_s
+    if times_s is None or true_times_s is None or min(len(times_s), len(true_times_s)) < MIN_LEVER_POSES:
+        return None
+    rate = float((true_times_s[-1] - true_times_s[0]) / (times_s[-1] - times_s[0]))
+    if 1 / MIN_CLOCK_RATE < rate < MIN_CLOCK_RATE:
+        return None
+    stretched_s = true_times_s[0] + rate * (times_s - times_s[0])
+    stretched = Trajectory(estimated.T_world_camera, stretched_s, estimated.name)
+    step_s = float(np.median(np.diff(true_times_s)))
+    ates = []
+    for path, most_s in ((estimated, max_difference_s), (stretched, max(max_difference_s, step_s / 2))):
+        ate_m = np.inf
+        with suppress(DataError, GeometryError):
+            P, Q = associate_trajectories(path, reference, most_s)
+            ate_m = _fit_ate(P.T_world_camera, Q.T_world_camera) if len(P) >= 3 else np.inf
+        ates.append((ate_m, len(P)))
+    (as_given, _), (ate_m, count) = ates
+    if count < MIN_LEVER_POSES or ate_m > min(MAX_GAIN * as_given, MAX_FIT_OF_PATH * path_length_m(Q.T_world_camera)):
+        return None
+    what = f"the whole of {estimated.name} fits the whole of {reference.name} at another rate of its clock"
+    gain = f"with its times multiplied by {rate:.4g}, {count} poses have a partner, and ATE is {ate_m:.3g} m by sim3"
+    return f"{what}, as a time lapse or another frame rate has it: {gain}. Fix: multiply its times by {rate:.4g}"
+
+
+def explain_order(P: Array, Q: Array) -> str | None:
+    """Return which rows of a path belong to which frames, if stretches of its rows were exchanged; None otherwise.
+
+    The longest stretch without a break is moved along the reference; its similarity places all rows, and each frame
+    gets one row.
+
+    P, Q: (N, 4, 4) estimated and true camera-to-world poses.
+
+    Raises GeometryError if the paths cannot be aligned.
+    """
+    position, truth = P[:, :3, 3], Q[:, :3, 3]
+    steps = np.linalg.norm(np.diff(position, axis=0), axis=1)
+    blocks = np.split(np.arange(len(P)), np.flatnonzero(steps > MIN_STEP_OF_BREAK * np.median(steps)) + 1)
+    longest = max(blocks, key=len)
+    if not 1 < len(blocks) <= MAX_BLOCKS or len(longest) < MIN_LEVER_POSES or len(P) > MAX_ROWS_OF_ORDER:
+        return None
+    starts = np.arange(len(P) - len(longest) + 1)
+    windows = truth[starts[:, None] + np.arange(len(longest))]
+    fitted = umeyama(np.broadcast_to(position[longest], windows.shape), windows, "sim3")
+    errors = np.linalg.norm(fitted.apply(np.broadcast_to(position[longest], windows.shape)) - windows, axis=2).mean(1)
+    start = int(errors.argmin())
+    placed = umeyama(position[longest], windows[start], "sim3").apply(position)
+    rows, frames = linear_sum_assignment(cdist(placed, truth))
+    if (frames == rows).all():
+        return None
+    as_given, ate_m = _fit_ate(P, Q), _fit_ate(P[np.argsort(frames)], Q)
+    if ate_m > MAX_GAIN * as_given:
+        return None
+    runs = [run for run in np.split(rows, np.flatnonzero(np.diff(frames) != 1) + 1) if frames[run[0]] != run[0]]
+    listed = ", ".join(f"{run[0]} to {run[-1]} are {frames[run[0]]} to {frames[run[-1]]}" for run in runs[:MAX_RUNS])
+    gain = f"in this order ATE is {ate_m:.3g} m instead of {as_given:.3g} (both by sim3)"
+    more = " ..." if len(runs) > MAX_RUNS else ""
+    return (
+        f"the rows of the estimate are in another order: {listed}{more}; {gain}. Fix: sort them by the names of images"
+    )
 
 
 def explain_jumps(P: Array, Q: Array) -> str | None:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.geometry.cameras import check_K, make_K
 from stadia.geometry.poses import invert_pose
 from stadia.io.array_files import read_npy, read_npz
-from stadia.io.input_files import check_no_archive, parse_json, read_json, read_lines, read_text
+from stadia.io.input_files import check_no_archive, name_parser_errors, parse_json, read_json, read_lines, read_text
 from stadia.io.number_rows import parse_number, parse_numbers, read_rows
 from stadia.io.records.camera_keys import (
     UNDISTORT,
@@ -117,6 +118,8 @@ def _read_cameras(path: Path) -> list[CalibratedCamera]:
         return _read_opencv(path, _list_xml_numbers(tree)) or read_cameras_by_keys(path, tree)
     if suffix in (".yaml", ".yml"):
         return _read_yaml(path, text)
+    if suffix == ".toml":  # Anipose and Pose2Sim have a table for each camera
+        return read_cameras_by_keys(path, _parse_toml(path, text))
     if suffix == ".jsonl":  # Aria's file has the calibration at each time.
         return _read_keyed_json(path, text.partition("\n")[0]) or []
     is_json = suffix == ".json"
@@ -426,6 +429,11 @@ def _read_kitti(path: Path, text: str) -> list[CalibratedCamera]:
         numbers = parse_numbers(row.groups()) if row else ()
         cameras.append(CalibratedCamera(name, K, _check_size(path, numbers), T_camera_first=T))
     return cameras
+
+
+def _parse_toml(path: Path, text: str) -> dict[str, Any]:
+    with name_parser_errors(path, expected=EXPECTED):
+        return tomllib.loads(text)
 
 
 def _check_size(path: Path, width_height: Sequence[Any] | Array) -> tuple[int, int] | None:

@@ -163,14 +163,20 @@ def read_cameras_by_keys(path: Path, content: Any, *, has_matrices: bool = True)
 
     Raises DataError if a number of a camera is missing or wrong.
     """
-    found = list[CalibratedCamera]()
+    found, known = list[CalibratedCamera](), set[tuple[str, bytes]]()
     for name, values in walk_mappings(content):
         flat = _flatten_keys(values)
         rows = _find_keys(flat, has_matrices=has_matrices)
         for keys in rows:
             own = str(flat.get(keys.name_key) or name)
-            own = f"{own} {_INDEX.sub('', keys.K[0])}".strip() if len(rows) > 1 else own
-            found.append(_make_camera(path, own or keys.program or "camera", keys, flat))
+            matrix = _INDEX.sub("", keys.K[0]).removesuffix(".data")
+            own = f"{own} {matrix}".strip() if len(rows) > 1 else own
+            camera = _make_camera(path, own or keys.program or "camera", keys, flat)
+            identity = (camera.name, camera.K.tobytes())
+            # a matrix of OpenCV, {"K_1": {"data": ...}}, is met in the mapping around it first, next to its lens
+            if any(camera.distortion) or identity not in known:
+                found.append(camera)
+            known.add(identity)
     found.sort(key=lambda camera: camera.name.lower().endswith("depth"))  # images are of the color camera
     adjusted = [camera for camera in found if camera.name.endswith("adjusted")]
     found = adjusted or found
@@ -263,6 +269,8 @@ def _complete_keys(
         swapped = [abs(x - one / 2) + abs(y - two / 2) for one, two in (sides_px, sides_px[::-1])]
         size = (f"{pair}.0", f"{pair}.1") if swapped[0] <= swapped[1] else (f"{pair}.1", f"{pair}.0")
     lists = [key for one, key in spelled.items() if _LENS_NAME.search(one) and isinstance(flat[key], list)]
+    if number := _LAST_NUMBER.search(key):  # K_1 has dist_1, and not dist_2
+        lists = [one for one in lists if (last := _LAST_NUMBER.search(one)) is None or last[1] == number[1]]
     radial, tangential = (next((key for key in lists if word in normalize_key(key)), "") for word in ("radi", "tang"))
     if radial and tangential:
         lens = (*place_keys(radial, 0, 1), *place_keys(tangential, 0, 1), f"{radial}.2")
@@ -274,6 +282,7 @@ def _complete_keys(
     return CameraFormat("", K, size, lens, model_key=model_key)
 
 
+_LAST_NUMBER = re.compile(r"(\d+)(?:\.data)?$")
 _DIGITS = tuple(f"d{index}" for index in range(5))
 
 
@@ -290,7 +299,9 @@ def find_model(name: str) -> str:
     return known or (name if is_other else "")
 
 
-_UNREADABLE = ("ds", "eucm", "ucm", "mei", "scaramuzza", "unified")
+_UNREADABLE = ("ds", "eucm", "ucm", "mei", "scaramuzza", "unified", "ftheta")
+_MODEL_AS_KEY = re.compile(rf"{'|'.join(_UNREADABLE)}|kannala\w+", re.IGNORECASE)
+"""Name of a mapping that is the model of its camera."""
 
 
 def _is_same(camera: CalibratedCamera, other: CalibratedCamera) -> bool:
@@ -379,6 +390,8 @@ def _number(path: object, flat: Mapping[str, Any], key: str) -> float:
 def _make_camera(path: object, name: str, keys: CameraFormat, flat: Mapping[str, Any]) -> CalibratedCamera:
     where = f"{path} {name}"
     model = str(flat.get(keys.model_key) or keys.model) if keys.model_key else keys.model
+    if not keys.model_key and _MODEL_AS_KEY.fullmatch(name):  # {"EUCM": {"fx": ...}}, as camera-intrinsic-model has it
+        model = name
     model = model.replace(" ", "_")
     model = model if model.lower() in formats.MODELS else find_model(model) or model
     refuse_panorama(where, model)

@@ -144,6 +144,16 @@ def find_nearest_rotations(R: Array, where: Callable[[int], str]) -> Array:
                 f"rotations that are multiplied by {scales.min():.3g} to {scales.max():.3g}, as those of sim3 poses are"
             )
             fix = "divide each 3x3 block by the cube root of its determinant, and keep the position"
+        else:
+            for axis, name in ((1, "columns"), (2, "rows")):  # a look-at without normalized axes, a camera with a scale
+                lengths = np.linalg.norm(R, axis=axis, keepdims=True)
+                with np.errstate(all="ignore"):
+                    unit = R / lengths
+                if (np.abs(unit @ unit.mT - np.eye(3)) <= ROTATION_TOLERANCE).all() and (determinants > 0).all():
+                    span = f"{lengths.min():.3g} to {lengths.max():.3g}"
+                    found = f"3x3 blocks with {name} at right angles, whose lengths are {span}"
+                    fix = f"divide each of these {name} by its length"
+                    break
         raise DataError(where(row), found=found, expected="a rotation", fix=fix)
     rough = np.flatnonzero(off > ROUNDING)
     U, _, Vt = np.linalg.svd(R[rough])
