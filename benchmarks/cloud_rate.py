@@ -93,7 +93,7 @@ def main() -> None:
                 page.wait_for_selector("canvas[data-drawn]")
                 measure(page, "canvas", given.seconds)
             else:
-                with serve_app(given.source) as address:
+                with serve_app(given.source) as (address, _):
                     measure(page, show_app_cloud(page, address), given.seconds)
             page.close()
         browser.close()

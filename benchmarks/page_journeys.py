@@ -2,16 +2,20 @@
 
     python benchmarks/page_journeys.py base --photo photo.jpg --video video.mp4 --films films
     python benchmarks/page_journeys.py base --only paint --times 5
+    python benchmarks/page_journeys.py base --only check --result scene.zip
 
 paint: from the address to the first paint, and to the picture in it. photo: from the chosen file to its depth, then two
-clicks to a length. video: from the chosen file to the first depth, to its result, and two clicks to a length; the
-longest time without a change of the shown text, and of what it counts. slow: a line of SLOW_BYTES_S.
+clicks to a length. video: from the chosen file to the first depth, to its first scene of several frames, to its result,
+and two clicks to a length; the longest time without a change of the shown text, and of what it counts; its shared page,
+opened without a server. check: from the dropped result of another program to its corrected file. slow: a line of
+SLOW_BYTES_S. Processor seconds are those of the server and of the commands that it ran to their end.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import os
 import re
 import shutil
 import statistics
@@ -44,15 +48,21 @@ PAINTED = """(() => {
 """Milliseconds until the first paint, and until the picture in it is read; null before."""
 
 
+def read_processor_s(process: int) -> float:
+    """Return the processor seconds of a process and of its children that ended."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def serve_app(network: str) -> Iterator[str]:
-    """Give the address of `stadia app` with a network, once it has predicted the first page's picture."""
+def serve_app(network: str) -> Iterator[tuple[str, int]]:
+    """Give address and process of `stadia app` with a network, once it has predicted the first page's picture."""
     with tempfile.TemporaryDirectory() as results:
         line = [sys.executable, "-m", "stadia", "app", network, "--port", "0", "--no-token", "--results", results]
         server = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert server.stdout is not None
         try:
-            yield server.stdout.readline().removeprefix("page:").strip()
+            yield server.stdout.readline().removeprefix("page:").strip(), server.pid
         finally:
             server.terminate()
             server.wait(20)
@@ -158,9 +168,15 @@ def measure_photo(browser: Any, address: str, photo: Path, times: int, film: Pat
     print(f"photo: a length after {statistics.median(lengths):.2f} s and {clicks} clicks")
 
 
-def measure_video(browser: Any, address: str, video: Path, film: Path | None) -> None:
-    """Print the times from a chosen video to its first depth, its result, and a length; and the longest silence."""
-    visit = Visit(browser, address, film)
+def measure_video(browser: Any, address: str, process: int, video: Path, film: Path | None) -> None:
+    """Print the times from a chosen video to its first depth, its result, and a length; and the longest silence.
+
+    browser, address, process: where, and the process of the server.
+    video: the video.
+    film: path of the film, or None.
+    """
+    visit, scenes = Visit(browser, address, film), dict[str, tuple[float, float]]()
+    before = read_processor_s(process)
     visit.open()
     visit.choose(video)
     changes = {"text": [(visit.begun, "")], "count": [(visit.begun, "")]}
@@ -170,6 +186,8 @@ def measure_video(browser: Any, address: str, video: Path, film: Path | None) ->
         for name, shown in (("text", text), ("count", re.sub(r"\. (\d+ min ?)?(\d+ s)? so far.*", "", text))):
             if shown != changes[name][-1][1]:
                 changes[name].append((time.monotonic(), shown))
+        if (scene := visit.page.inner_text("#preview-about")).startswith("A first scene") and scene not in scenes:
+            scenes[scene] = time.monotonic() - visit.begun, read_processor_s(process) - before
 
     first = visit.wait(
         "document.getElementById('preview-depth').naturalWidth > 0 && !document.getElementById('video-preview').hidden",
@@ -177,13 +195,65 @@ def measure_video(browser: Any, address: str, video: Path, film: Path | None) ->
     )
     in_3d = visit.wait("document.getElementById('preview-cloud').dataset.drawn", watch)
     done = visit.wait("!document.getElementById('video-result').hidden", watch)
+    spent = read_processor_s(process) - before
     length = visit.measure("video-")
     print(f"video: first depth after {first:.1f} s, in 3D after {in_3d:.1f} s, result after {done:.0f} s")
+    for scene, (seconds, processor) in scenes.items():
+        print(f"video: {scene.partition(',')[0]}: after {seconds:.1f} s, {processor:.1f} s of the server's processor")
+    print(f"video: {spent:.0f} s of processor until its result")
     for name, shown in changes.items():
         times = [*(time_s for time_s, _ in shown), visit.begun + done]
         silence, text = max((after - at, text) for (at, text), after in zip(shown, times[1:], strict=True))
         print(f"video: longest time without a new {name} {silence:.1f} s, at '{text}'")
     print(f"video: a length after {length:.0f} s and {visit.clicks} clicks, {length - done:.1f} s after its result")
+    open_shared(visit)
+    visit.close()
+
+
+def open_shared(visit: Visit) -> None:
+    """Download the shared page of a visit's video, and print how large it is, and when it draws its scene offline."""
+    with tempfile.TemporaryDirectory() as folder:
+        with visit.page.expect_download() as started:
+            visit.page.click("#video-share")
+        path = Path(folder) / "shared.html"
+        started.value.save_as(path)
+        visit.page.context.set_offline(True)
+        begun = time.monotonic()
+        visit.page.goto(path.as_uri())
+        visit.page.wait_for_selector("canvas[data-drawn]")
+        print(
+            f"share: {path.stat().st_size / 2**20:.1f} MB, its scene is drawn {time.monotonic() - begun:.2f} s offline"
+        )
+
+
+def measure_check(browser: Any, address: str, process: int, result: Path) -> None:
+    """Print the times from a result of another program, with its images in one .zip, to its verdict and corrected file.
+
+    browser, address, process: where, and the process of the server.
+    result: the archive.
+    """
+    visit, before = Visit(browser, address), read_processor_s(process)
+    visit.page.goto(f"{address}#check")
+    visit.page.wait_for_selector("#result-form", state="visible")
+    with visit.page.expect_file_chooser() as chooser:
+        visit.page.click("#result-choose")
+    visit.begun = time.monotonic()
+    chooser.value.set_files(result)
+    visit.page.wait_for_selector("#result-ready", state="visible")
+    visit.page.click("#result-ready .primary")
+    done = visit.wait("!document.getElementById('result-done').hidden")
+    spent = read_processor_s(process) - before
+    clicks = 2
+    if visit.page.is_visible("#result-fixed"):
+        with visit.page.expect_download():
+            visit.page.click("#result-fixed")
+        clicks += 1
+    text = visit.page.frame_locator("#result-frame").locator(".finding").inner_text()
+    seconds = time.monotonic() - visit.begun
+    print(
+        f"check: verdict after {done:.1f} s, file after {seconds:.1f} s and {clicks} clicks, {spent:.0f} s of processor"
+    )
+    print(f"check: {text}")
     visit.close()
 
 
@@ -211,15 +281,17 @@ def main() -> None:
     parser.add_argument("network")
     parser.add_argument("--photo", type=Path)
     parser.add_argument("--video", type=Path)
+    parser.add_argument("--result", type=Path, help="a result of another program with its images, as .zip")
     parser.add_argument("--films", type=Path, help="folder for films of the two visits")
     parser.add_argument("--times", type=int, default=5)
-    parser.add_argument("--only", choices=("paint", "photo", "video", "slow"), action="append")
+    parser.add_argument("--only", choices=("paint", "photo", "video", "check", "slow"), action="append")
     given = parser.parse_args()
     if given.films:
         given.films.mkdir(parents=True, exist_ok=True)
     chosen = given.only or ["paint", "slow", *["photo"] * bool(given.photo), *["video"] * bool(given.video)]
+    chosen += ["check"] * bool(given.result and "check" not in chosen)
     films = {name: given.films and given.films / name for name in ("photo.mp4", "video.mp4", "slow.png")}
-    with serve_app(given.network) as address, sync_playwright() as started:
+    with serve_app(given.network) as (address, process), sync_playwright() as started:
         browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         if "paint" in chosen:
             measure_paint(browser, address, given.times)
@@ -228,7 +300,9 @@ def main() -> None:
         if "photo" in chosen:
             measure_photo(browser, address, given.photo, given.times, films["photo.mp4"])
         if "video" in chosen:
-            measure_video(browser, address, given.video, films["video.mp4"])
+            measure_video(browser, address, process, given.video, films["video.mp4"])
+        if "check" in chosen:
+            measure_check(browser, address, process, given.result)
         browser.close()
 
 
