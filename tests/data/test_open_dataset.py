@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from tests.refusals import refuses
@@ -236,3 +237,11 @@ def test_a_name_that_is_no_format_is_refused_in_one_line(
     with pytest.raises(ConfigError) as caught:
         open_recordings(drives, name)
     one_line(caught.value, *parts)
+
+
+def test_a_photo_next_to_its_depth_is_no_recording(tmp_path: Path) -> None:
+    (tmp_path / "depth").mkdir()
+    (tmp_path / "predictions.json").write_text("{}")
+    cv2.imwrite(str(tmp_path / "side_by_side.png"), np.zeros((36, 108, 3), np.uint8))
+    with refuses(DataError, found="a folder of predictions", fix="stadia evaluate --depth"):
+        open_recordings(tmp_path)

@@ -92,7 +92,7 @@ def test_integers_have_a_factor_and_truth_has_none_at_the_greatest(suffix: str, 
     path = tmp_path / f"a{suffix}"
     np.save(path, stored) if suffix == ".npy" else cv2.imwrite(str(path), stored)
     assert read_depth_map(path, png_per_metre=5000).tolist() == [[0, 1, 13.107]]
-    assert read_depth_map(path, png_per_metre=5000, is_truth=True).tolist() == [[0, 1, 0]]
+    assert read_depth_map(path, png_per_metre=5000, is_truth=True).tolist() == [[0, 1, np.inf]]
 
 
 def test_maps_for_looking_at_are_told_from_depth() -> None:

@@ -132,3 +132,11 @@ def test_dense_truth_is_not_interpolated_sparse_depth() -> None:
     true = np.tile(np.linspace(8.0, 10.0, 60)[:, None], (1, 80))
     true[:, ::5] = 2.0
     assert not any("interpolation" in note for note in explain_depth([(np.full((60, 80), 9.0), true)] * 4, METRES))
+
+
+def test_a_depth_buffer_is_named() -> None:
+    near, far = 0.1, 100.0
+    buffer = change(make_pairs(), lambda z: far * (1 - near / z) / (far - near), lambda true: true)
+    (note,) = explain_depth(buffer, METRES)
+    assert "the predictions are the depth buffer of a renderer" in note
+    assert "square" not in note

@@ -155,3 +155,16 @@ def test_range_against_z_is_named(tmp_path: Path) -> None:
     for predicted_as, truth, text in (("range", "z", "predictions grow"), ("z", "range", "the ground truth grow")):
         assert any(text in note for note in score(tmp_path / predicted_as, tmp_path / truth).notes)
     assert not any("grow" in note for note in score(tmp_path / "z", tmp_path / "z").notes)
+
+
+@pytest.mark.parametrize(("beyond", "named"), [(0, True), (1, False)])
+def test_depth_that_is_cut_off_at_the_largest_integer_is_named(beyond: int, named: bool, tmp_path: Path) -> None:
+    """Surfaces go on beyond the limit; the sky, to which no depth comes near, has no depth."""
+    ramp = np.tile(np.linspace(20_000, 90_000, 80), (60, 1))
+    stored = np.where(ramp > 60_000, 65535, ramp) if beyond else np.minimum(ramp, 65535)
+    cv2.imwrite(str(tmp_path / "0.png"), stored.astype(np.uint16))
+    truth = open_ground_truth_folder(tmp_path, PROTOCOLS["metric"], 10_000)
+    true_m = truth["0"]()
+    assert true_m is not None
+    assert true_m[:, -1].max() == 0
+    assert [("cut off at 6.553 m" in note or "cut off at 6.554 m" in note) for note in truth.notes] == [True] * named

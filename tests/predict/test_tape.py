@@ -17,7 +17,15 @@ from stadia.data.config import CameraConfig
 from stadia.data.video.video_camera import find_kept_scale
 from stadia.predict.network import open_network
 from stadia.predict.options import PredictOptions
-from stadia.predict.tape import PICTURE_SHARE, POINT_DEVIATION, TapeMeasurement, TapeRequest, calibrate_camera, fit_tape
+from stadia.predict.tape import (
+    PICTURE_SHARE,
+    POINT_DEVIATION,
+    TapeMeasurement,
+    TapeRequest,
+    calibrate_camera,
+    fit_tape,
+    parse_length,
+)
 
 
 def make_lengths(factor: float, exponent: float = 0.0, focal: float = 1.0) -> list[TapeMeasurement]:
@@ -99,6 +107,13 @@ def test_metres_stay_with_the_camera(stadia, photos):
     without = network.predict(photos / "a.png", fov_deg=60)
     assert without.receipt is None, "another camera"
     assert find_kept_scale(CameraConfig(), photos, "another") is None
+
+
+@pytest.mark.parametrize("text", ["hight=1.5", "point=640:12", "distance=1,2..3,4:x"])
+def test_a_wrong_length_names_no_option_of_other_commands(text):
+    with pytest.raises(ConfigError) as raised:
+        parse_length(text)
+    assert "--scale-from" not in str(raised.value)
 
 
 @pytest.mark.slow

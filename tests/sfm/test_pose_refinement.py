@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.refine_reconstruction import RefinedReconstruction, refine_poses, write_refined
-from stadia.sfm.held_out import compare_held_out
+from stadia.sfm.held_out import HeldOutGain, compare_held_out
 from stadia.sfm.image_matches import ImageMatches, list_following
 from stadia.sfm.map_evidence import measure_epipolar, measure_errors
 from stadia.sfm.match_triangulation import (
@@ -315,3 +315,9 @@ def test_matches_that_a_lens_leaves_out_do_not_count() -> None:
     assert some.gain == pytest.approx(
         compare_held_out([(a[5:], b[5:]) for a, b in errors], [(a[5:], b[5:]) for a, b in better]).gain
     )
+
+
+def test_a_fix_that_leaves_most_of_the_error_is_far_off() -> None:
+    known = ((174.7, 143.2, True), (58.0, 35.0, True), (58.0, 1.0, False), (4.0, 3.0, False))
+    for before_px, after_px, is_far_off in known:
+        assert HeldOutGain(before_px, after_px, 0.3, 0.2, 100).is_far_off == is_far_off

@@ -209,8 +209,11 @@ def list_lines(result: Path, verdict: ReconstructionVerdict, *, verbose: bool) -
     for cause in verdict.causes[1 if verdict.search.found is not None else 0 :]:
         yield f"  cause: {cause.what}"
         if (gain := cause.gain) is not None:
-            missed = f"{gain.after_px:.2f} px ({gain.before_px:.2f} now)"
-            yield f"    fix: {cause.fix}; then held-out matches miss by {missed}"
+            missed = f"miss by {gain.after_px:.2f} px ({gain.before_px:.2f} now)"
+            if gain.is_far_off:
+                yield f"    no fix: {cause.fix}, and held-out matches still {missed}: there is another cause"
+            else:
+                yield f"    fix: {cause.fix}; then held-out matches {missed}"
         if len(cause.images) > 2:
             shown = cause.images if verbose else cause.images[:MAX_LISTED]
             more = "" if len(shown) == len(cause.images) else ", ... (--verbose lists all)"

@@ -237,6 +237,7 @@ def _list_causes(verdict: ReconstructionVerdict) -> list[ShownCause]:
             gain = f"{found.fits:.0%} of the matches fit then, {found.fits_given:.0%} now"
         elif cause.gain is not None:
             gain = f"held-out matches miss by {cause.gain.after_px:.2f} px then, {cause.gain.before_px:.2f} px now"
+            gain += "; most of the error has another cause" if cause.gain.is_far_off else ""
         causes.append(ShownCause(cause.what, cause.fix, gain, cause.images if len(cause.images) > 2 else ()))
     return causes
 

@@ -232,6 +232,8 @@ def _detect_format(path: Path) -> str:
         return name
     if (path / "dataset.json").exists():
         _refuse_images(path)
+    if (path / "predictions.json").is_file() and (path / "depth").is_dir():
+        _refuse_outputs(path)  # its picture of a photo next to its depth is no image of a dataset
     if (name := recognize_format(path)) is not None:
         _refuse_several_datasets(path, name)
         return name

@@ -131,6 +131,9 @@ def list_hypotheses(pairs: Sequence[Pair], depth_scale: DepthScale) -> list[Dept
     for of, fix_of_inverse in (("predictions", AFFINE_INVERSE), ("ground truth", INVERSE_OF_TRUTH)):
         for what, fix, read in MEANINGS:
             tried.append(DepthHypothesis(of, what, fix_of_inverse if read is _invert else fix, read))
+    if depth_scale is not DepthScale.AFFINE_INVERSE and (buffer := _fit_buffer(pairs)) is not None:
+        what = "the depth buffer of a renderer, 0 at the near and 1 at the far plane, which is not linear"
+        tried.append(DepthHypothesis("predictions", what, LINEAR_DEPTH, buffer))
     if any(_share_of_mixed(true) is not None for _, true in pairs):
         what = "sparse depth that was made smaller by interpolation, which mixes depth with the zeros around it"
         tried.append(DepthHypothesis("ground truth", what, "resize it with cv2.INTER_NEAREST", _drop_interpolated))
@@ -140,6 +143,37 @@ def list_hypotheses(pairs: Sequence[Pair], depth_scale: DepthScale) -> list[Dept
             fix = f"write 0 in place of {filler:g}"
             tried.append(DepthHypothesis(of, what, fix, partial(_drop_value, filler)))
     return tried
+
+
+LINEAR_DEPTH = "write z = near far / (far - value (far - near)), with the planes of the camera that rendered it"
+
+
+def _fit_buffer(pairs: Sequence[Pair]) -> Callable[[Array], Array] | None:
+    """Return the function that reads predictions as the depth buffer of OpenGL or Direct3D; None if they are none.
+
+    The buffer is 1 / z times a negative scale plus a shift, the same for all images.
+    """
+    values, inverse = list[Array](), list[Array]()
+    for predicted, true in pairs:
+        if not (np.isfinite(predicted).all() and predicted.min() >= 0 and predicted.max() <= 1):
+            return None
+        resized = cv2.resize(predicted, true.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        known = np.isfinite(true) & (true > 0) & (resized < 1)  # 1 is the background
+        values.append(resized[known])
+        inverse.append(1 / true[known])
+    if sum(map(len, values)) < MIN_FITTED:
+        return None
+    (scale,), (shift,) = fit_scale_and_shift(np.concatenate(values)[None], np.concatenate(inverse)[None])
+    return partial(_read_buffer, float(scale), float(shift)) if scale < 0 < shift else None
+
+
+def _read_buffer(scale: float, shift: float, values: Array) -> Array:
+    inverse = scale * values + shift
+    return np.where((values < 1) & (inverse > 0), 1 / np.where(inverse > 0, inverse, np.nan), np.nan)
+
+
+MIN_FITTED = 20
+"""Pixels from which a scale and a shift are fitted."""
 
 
 def find_filler(maps: Sequence[Array]) -> float | None:
@@ -251,7 +285,7 @@ def measure_error(pairs: Sequence[Pair], hypothesis: DepthHypothesis) -> float:
 
 def _fit_inverse(values: Array, truth: Array, known: NDArray[np.bool_]) -> Array:
     """Return depth (H, W) from inverse depth up to scale and shift; NaN if larger values are not nearer."""
-    if known.sum() < 20:
+    if known.sum() < MIN_FITTED:
         return np.full(values.shape, np.nan)
     scale, shift = fit_scale_and_shift(values[known][None], 1 / truth[known][None])
     if not scale[0] > 0:

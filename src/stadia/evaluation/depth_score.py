@@ -39,6 +39,7 @@ from stadia.evaluation.protocols import (
 from stadia.geometry.cameras import IMAGE_CROPS, crop_window
 from stadia.io.depth_files import (
     DEPTH_KEYS,
+    GREATEST_INTEGER,
     DepthFile,
     describe_stored_unit,
     find_depth_files,
@@ -60,11 +61,13 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
 
     factor: integers per metre of integer maps.
     without_number: number of files with values that are not finite or negative.
+    cut_off: for each map that was read, the share of its pixels that are cut off at the largest integer.
     row_orders: for each map that was read, the rank correlation of the median of a row with the row's number.
     """
 
     def __init__(self, folder: Path, factor: float) -> None:
         self.folder, self.factor, self.without_number = Path(folder), factor, 0
+        self.cut_off: list[float] = []
         self.row_orders: list[float] = []
         self.files: Mapping[str, DepthFile] = find_depth_files(folder)
 
@@ -85,9 +88,12 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
 
     def _read(self, path: DepthFile) -> NDArray[np.floating]:
         true_m = read_depth_map(path, png_per_metre=self.factor, is_truth=True)
+        infinite = np.isposinf(true_m)
+        cut_off = infinite & (bool(infinite.any()) and stores_integers(path))
+        self.cut_off.append(measure_cut_off(true_m, cut_off, GREATEST_INTEGER / self.factor))
         wrong = ~np.isfinite(true_m) | (true_m < 0)
         if wrong.any():
-            self.without_number += 1
+            self.without_number += bool((wrong & ~cut_off).any())
             true_m = np.where(wrong, 0, true_m)
         self.row_orders.append(measure_row_order(true_m))
         return true_m
@@ -95,10 +101,33 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
     @property
     def notes(self) -> list[str]:
         """Notes on problems with the files that were read."""
-        if not self.without_number:
-            return []
-        count = f"{self.without_number} of {len(self)} maps of {self.folder}"
-        return [f"{count} have NaN, infinite or negative depth, which counts as unknown"]
+        notes = []
+        if self.without_number:
+            count = f"{self.without_number} of {len(self)} maps of {self.folder}"
+            notes.append(f"{count} have NaN, infinite or negative depth, which counts as unknown")
+        if self.cut_off and (share := float(np.mean(self.cut_off))) >= MIN_CUT_OFF:
+            what = f"{share:.0%} of the pixels of {self.folder} are {GREATEST_INTEGER}, where depth was cut off"
+            limit = f"at {GREATEST_INTEGER / self.factor:.4g} m"
+            notes.append(f"{what} {limit}: they are not scored. Fix: store fewer integers per metre, or metres as .npy")
+        return notes
+
+
+def measure_cut_off(true_m: NDArray[np.floating], cut_off: NDArray[np.bool_], limit_m: float) -> float:
+    """Return the share of a map that is cut off at the largest integer; 0 if nothing comes near it, as with a filler.
+
+    true_m: (H, W) depth, metres.
+    cut_off: (H, W) whether the file has the largest integer.
+    limit_m: depth of that integer, metres.
+    """
+    below = true_m[np.isfinite(true_m)]
+    return float(cut_off.mean()) if below.max(initial=0) > MIN_OF_LIMIT * limit_m else 0.0
+
+
+MIN_CUT_OFF = 0.02
+"""Share of the pixels of ground truth at the largest integer from which it is named."""
+
+MIN_OF_LIMIT = 0.98
+"""Largest depth below the limit, over it, of a map that was cut off there: surfaces go on beyond."""
 
 
 def open_ground_truth_folder(folder: Path, protocol: Protocol, factor: float | None = None) -> GroundTruthFolder:

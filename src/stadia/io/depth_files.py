@@ -244,7 +244,7 @@ def read_depth_map(
     path: the file or the map.
     key: name of the array in an .npz.
     png_per_metre: integers per metre in files of integers: 256 for KITTI, 1000 for millimetres, 5000 for TUM.
-    is_truth: the map is ground truth: NaN is allowed, and the integer 65535 means unknown.
+    is_truth: the map is ground truth: NaN is allowed, and the integer 65535 (unknown, or farther) becomes infinite.
 
     Raises DataError for a file that is missing, damaged, 8-bit or not a depth map.
     """
@@ -286,10 +286,10 @@ def _read_file(path: Path, key: str) -> NDArray[Any]:
 
 
 def _scale_integers(values: NDArray[np.integer], per_metre: float, *, is_truth: bool) -> NDArray[np.float64]:
-    """Return integers divided by their number per metre; in ground truth, 65535 becomes 0."""
+    """Return integers divided by their number per metre; in ground truth, 65535 becomes infinite."""
     scaled = values / np.float64(per_metre)
     if is_truth and values.dtype == np.uint16:
-        scaled[values == GREATEST_INTEGER] = 0
+        scaled[values == GREATEST_INTEGER] = np.inf
     return scaled
 
 

@@ -152,7 +152,7 @@ def calibrate_camera(network: Network, request: TapeRequest) -> TapeCalibration:
     Raises ConfigError for other texts or a network whose depth has an unknown shift, DataError without a camera file,
     or if a picture or a pixel is missing.
     """
-    given = {text: _parse_length(text) for text in request.texts}
+    given = {text: parse_length(text) for text in request.texts}
     if not given:
         fix = "measure one: point=640,200:12.3"
         raise ConfigError("calibrate", found="no length", expected="point=.. or distance=..", fix=fix)
@@ -176,13 +176,24 @@ def calibrate_camera(network: Network, request: TapeRequest) -> TapeCalibration:
     return TapeCalibration(file, network.name, kept, measurements)
 
 
-def _parse_length(text: str) -> MeasuredPoint | KnownDistance:
-    _, value = parse_scale(text)
+def parse_length(text: str) -> MeasuredPoint | KnownDistance:
+    """Return the length that an argument of `stadia calibrate` gives: a point or a distance between two points.
+
+    text: "point=X,Y:METRES" or "distance=X,Y..X,Y:METRES", with @PICTURE if there are several.
+
+    Raises ConfigError for another text.
+    """
+    expected = "point=X,Y:METRES or distance=X,Y..X,Y:METRES"
+    if text.partition("=")[0] not in ("point", "distance"):
+        raise ConfigError("calibrate", found=f"'{text}'", expected=expected, fix="for example point=640,200:12.3")
+    try:
+        _, value = parse_scale(text)
+    except ConfigError as error:  # which names the option of other commands
+        raise ConfigError("calibrate", found=error.found, expected=error.expected, fix=error.fix) from error
     if isinstance(value, MeasuredPoint):
         return value
     if isinstance(value, KnownDistance) and not isinstance(value.ends[0], str) and len(value.ends[0]) == 2:
         return value
-    expected = "point=X,Y:METRES or distance=X,Y..X,Y:METRES"
     raise ConfigError("calibrate", found=f"'{text}'", expected=expected, fix="for example point=640,200:12.3")
 
 

@@ -25,6 +25,9 @@ MIN_GAIN = 0.01
 
 EXPLAINED_PX = 2.0
 
+MAX_LEFT_PX = 5.0
+"""Error of held-out matches after a fix, pixels of 640, up to which it is a fix: 10 times what splats allow."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeldOutGain:
@@ -41,6 +44,13 @@ class HeldOutGain:
     gain: float
     low: float
     count: int
+
+    @property
+    def is_far_off(self) -> bool:
+        """Return whether the matches still miss by far, and by more than half as much: most of the error has another
+        cause.
+        """
+        return self.after_px > max(MAX_LEFT_PX, self.before_px / 2)
 
     def is_sure(self, min_gain: float = MIN_GAIN) -> bool:
         """Return whether the matches fit better by more than their scatter, and by at least `min_gain`."""
