@@ -12,7 +12,7 @@ import typer
 
 from stadia.cli.options import JsonOption, argument, option
 from stadia.cli.output import echo, print_lines, show_progress
-from stadia.cli.results import LEFT_OPEN, STOPPED
+from stadia.cli.results import LEFT_OPEN, STOPPED, list_purposes
 from stadia.predict.options import about
 
 if TYPE_CHECKING:
@@ -220,10 +220,7 @@ def list_lines(result: Path, verdict: ReconstructionVerdict, *, verbose: bool) -
             yield f"    images: {', '.join(shown)}{more}"
     if verdict.depth is not None:
         yield f"  {'depth:':17}{verdict.depth.verdict}: {verdict.depth.reason} ({verdict.depth.basis})"
-    for holds, words in ((True, "good for"), (False, "not good for"), (None, "open")):
-        for purpose in verdict.purposes:
-            if purpose.holds is holds:
-                yield f"  {words + ':':17}{purpose.purpose.key} ({purpose.reason})"
+    yield from list_purposes(verdict.purposes)
     if verdict.search.undecided and verbose:
         yield f"  note: the matches fit as well if {verdict.search.undecided[0]}"
     yield from (f"  note: {note}" for note in verdict.notes)
@@ -232,6 +229,8 @@ def list_lines(result: Path, verdict: ReconstructionVerdict, *, verbose: bool) -
 def describe_verdict(verdict: ReconstructionVerdict) -> dict[str, Any]:
     """Return all fields of a verdict for JSON."""
     from dataclasses import asdict
+
+    from stadia.judge.error import describe_measured
 
     of_images = {image.index: image for image in verdict.error_after_fix.images}
     images = []
@@ -258,17 +257,14 @@ def describe_verdict(verdict: ReconstructionVerdict) -> dict[str, Any]:
                 "what": cause.what,
                 "fix": cause.fix,
                 "images": cause.images,
-                "size": None if cause.size is None else cause.size._asdict(),
+                "size": describe_measured(cause.size),
                 "unit": cause.unit or None,
                 "held_out": None if cause.gain is None else asdict(cause.gain),
             }
             for cause in verdict.causes
         ],
         "good_for": {purpose.purpose.key: purpose.holds for purpose in verdict.purposes},
-        "purposes": [
-            {"name": purpose.purpose.key, "holds": purpose.holds, "reason": purpose.reason}
-            for purpose in verdict.purposes
-        ],
+        "purposes": [purpose.to_json() for purpose in verdict.purposes],
         "depth": depth and {"grade": depth.verdict, "reason": depth.reason, "rests_on": depth.basis},
         "search": asdict(verdict.search),
         "meaning": None if verdict.meaning is None else asdict(verdict.meaning),

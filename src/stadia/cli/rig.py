@@ -11,7 +11,8 @@ import typer
 
 from stadia.cli.options import ForceOption, JsonOption, argument, option, refuse_options
 from stadia.cli.output import echo, print_lines, show_progress
-from stadia.cli.results import LEFT_OPEN, STOPPED
+from stadia.cli.results import LEFT_OPEN, STOPPED, list_purposes
+from stadia.core.errors import ConfigError, StadiaError
 
 if TYPE_CHECKING:
     from stadia.core.verdict import Verdict
@@ -71,6 +72,9 @@ def hand_eye(
     for path in given:
         check_path_exists(path)
     wanted = [parse_purpose(text, RIG_PURPOSES) for text in purposes or []]
+    for name, written, suffix in (("--fix", fix, ".csv"), ("--out", out, ".json")):
+        if written is not None and written.suffix.lower() != suffix:
+            raise ConfigError(name, found=written, expected=f"a file name with {suffix}", fix=f"pass NAME{suffix}")
     if fix is not None:
         fix = check_replaceable(expand_home(fix), "log of a robot", inputs=given, force=force)
     if out is not None:
@@ -136,10 +140,7 @@ def list_hand_eye_lines(log: Path, verdict: HandEyeVerdict) -> Iterator[str]:
     deviations = f"± {1000 * length.deviation:.2g} mm and {angle.deviation:.2g} degrees"
     yield f"  {'camera in ' + place + ':':17}{millimetres} mm, {deviations}"
     yield f"  {'residual:':17}{verdict.rotation_deg.show()} degrees, {verdict.position_m.show(1000)} mm (AX = YB)"
-    for holds, words in ((True, "good for"), (False, "not good for"), (None, "open")):
-        for purpose in verdict.purposes:
-            if purpose.holds is holds:
-                yield f"  {words + ':':17}{purpose.purpose.key} ({purpose.reason})"
+    yield from list_purposes(verdict.purposes)
     yield from (f"  note: {note}" for note in verdict.notes)
 
 
@@ -163,6 +164,9 @@ def pin(
 
     cameras = expand_home(cameras)
     check_path_exists(cameras)
+    if not force and (expand_home(out) / RIG).exists():  # later recordings are compared with these views
+        fix = "choose another folder, or pass --force to replace them"
+        raise StadiaError(out, found="the pinned views of cameras", expected="a new folder", fix=fix)
     out = check_output_folder(out, RIG, "pinned rig", inputs=[cameras], force=force)
     with show_progress() as bars:
         pinned = pin_cameras(cameras, camera=camera, track=bars.track)
@@ -277,10 +281,7 @@ def list_rig_lines(pinned: Path, verdict: PinnedRigVerdict) -> Iterator[str]:
             continue
         for name, text in describe_change(camera).items():
             yield f"    {name + ':':15}{text}"
-        for holds, words in ((True, "good for"), (False, "not good for"), (None, "open")):
-            for purpose in camera.purposes:
-                if purpose.holds is holds:
-                    yield f"    {words + ':':15}{purpose.purpose.key} ({purpose.reason})"
+        yield from (f"  {line}" for line in list_purposes(camera.purposes, width=15))
     if verdict.missing:
         yield f"  without a new recording: {', '.join(verdict.missing)}"
 
@@ -341,10 +342,7 @@ def list_pair_lines(verdict: CameraPairVerdict) -> Iterator[str]:
         yield f"  {'moment:':17}{error.offset_s.show(1000, '+')} ms after the first camera's"
     if error.change_deg is not None:
         yield f"  {'change:':17}{error.change_deg.show()} degrees during the recording"
-    for holds, words in ((True, "good for"), (False, "not good for"), (None, "open")):
-        for purpose in verdict.purposes:
-            if purpose.holds is holds:
-                yield f"  {words + ':':17}{purpose.purpose.key} ({purpose.reason})"
+    yield from list_purposes(verdict.purposes)
 
 
 @rig.command("imu")
@@ -363,13 +361,13 @@ def imu(
     from stadia.io.input_files import check_path_exists, expand_home, replace_nan
     from stadia.io.records.gyroscope import read_gyroscope
     from stadia.io.records.read import read_trajectory
-    from stadia.io.records.robot_log import read_calibration
+    from stadia.io.records.robot_log import read_rotation
     from stadia.judge.rigs.gyroscope_check import check_gyroscope, describe_gyroscope
 
     for path in (cameras, rates, calibration):
         if path is not None:
             check_path_exists(expand_home(path))
-    given = None if calibration is None else read_calibration(expand_home(calibration))[:3, :3]
+    given = None if calibration is None else read_rotation(expand_home(calibration))
     path_of_camera = read_trajectory(expand_home(cameras), is_reference=True)
     verdict = check_gyroscope(path_of_camera, read_gyroscope(expand_home(rates)), given=given)
     if as_json:
@@ -400,7 +398,4 @@ def list_gyroscope_lines(rates: Path, verdict: GyroscopeVerdict) -> Iterator[str
     yield f"  {'clock:':17}{verdict.offset_s.show(1000, '+')} ms to add to the times of the images"
     yield f"  {'bias:':17}{', '.join(one.show(sign='+') for one in verdict.bias_deg)} degrees a second"
     yield f"  {'residual:':17}{verdict.residual_deg.show()} degrees from image to image"
-    for holds, words in ((True, "good for"), (False, "not good for"), (None, "open")):
-        for purpose in verdict.purposes:
-            if purpose.holds is holds:
-                yield f"  {words + ':':17}{purpose.purpose.key} ({purpose.reason})"
+    yield from list_purposes(verdict.purposes)

@@ -47,9 +47,7 @@ def rotation_deg(R: Array) -> float:
 def epipolar_distance_px(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> Array:
-    """Compute the Sampson distances (..., N) of matches to epipolar geometries.
-
-    Source: Hartley and Zisserman, Multiple View Geometry, 2nd ed., 11.4.3.
+    """Compute the sizes of `signed_epipolar_distance_px` (..., N), pixels.
 
     first_px, second_px: (N, 2) matched pixels (x, y) in the two images.
     K_first, K_second: (3, 3) intrinsics of the two images, pixels.
@@ -62,13 +60,27 @@ def epipolar_distance_px(
         >>> epipolar_distance_px(first_px, second_px, K, K, T).round(2).tolist()
         [0.71]
     """
+    return np.abs(signed_epipolar_distance_px(first_px, second_px, K_first, K_second, T_second_first))
+
+
+def signed_epipolar_distance_px(
+    first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
+) -> Array:
+    """Compute the Sampson distances (..., N) of matches to epipolar geometries, with the sign of the side of the lines.
+
+    first_px, second_px: (N, 2) matched pixels (x, y) in the two images.
+    K_first, K_second: (3, 3) intrinsics of the two images, pixels.
+    T_second_first: (..., 4, 4) motions from the first to the second camera.
+
+    Source: Hartley and Zisserman, Multiple View Geometry, 2nd ed., 11.4.3.
+    """
     E = hat(T_second_first[..., :3, 3]) @ T_second_first[..., :3, :3]
     F = np.linalg.inv(K_second).T @ E @ np.linalg.inv(K_first)
     first = np.column_stack([first_px, np.ones(len(first_px))])
     second = np.column_stack([second_px, np.ones(len(second_px))])
     lines_second, lines_first = first @ F.swapaxes(-1, -2), second @ F
     gradient = np.sqrt((lines_second[..., :2] ** 2).sum(-1) + (lines_first[..., :2] ** 2).sum(-1))
-    return np.abs((second * lines_second).sum(-1)) / np.maximum(gradient, 1e-12)
+    return np.asarray((second * lines_second).sum(-1) / np.maximum(gradient, 1e-12))
 
 
 def find_epipolar_inliers(first_px: NDArray, second_px: NDArray, max_error_px: float) -> NDArray[np.bool_]:

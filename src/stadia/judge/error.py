@@ -140,7 +140,7 @@ class MeasuredError:
         found: dict[str, Any] = {}
         for name in QUANTITIES:
             measured: Measured | None = getattr(self, name)
-            found[name] = None if measured is None else measured._asdict()
+            found[name] = describe_measured(measured)
         center = self.principal_point_px
         found["principal_point_px"] = None if center is None else [axis._asdict() for axis in center]
         return {**found, "parts": self.parts, "extent": self.extent}
@@ -159,3 +159,8 @@ QUANTITIES = (
     "inconsistent_px",
 )
 """Fields of `MeasuredError` that are single measurements."""
+
+
+def describe_measured(measured: Measured | None) -> dict[str, float] | None:
+    """Return JSON values of a measurement: value and deviation; None if it was not made."""
+    return None if measured is None else measured._asdict()

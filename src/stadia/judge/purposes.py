@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from stadia.core.errors import ConfigError
 from stadia.core.verdict import Verdict
@@ -58,6 +59,10 @@ class PurposeVerdict:
     purpose: Purpose
     holds: bool | None
     reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {"name": self.purpose.key, "holds": self.holds, "reason": self.reason}
 
 
 UNITS: Mapping[str, tuple[str, float, str]] = {

@@ -149,6 +149,7 @@ def test_the_commands_pin_and_check(view: View, tmp_path: Path, capsys: pytest.C
     rig = tmp_path / "rig"
     assert call("pin", before, "--out", rig, "--camera", camera) == 0
     assert call("check", rig, before, "--for", "points=2px") == 0
+    assert call("pin", later, "--out", rig) == 2  # the pinned views would be lost
     capsys.readouterr()
     assert call("check", rig / "rig.json", later, "--for", "points=2px", "--report", tmp_path / "report", "--json") == 1
     cameras = {one["name"]: one for one in json.loads(capsys.readouterr().out)["cameras"]}

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.gyroscopes import make_pair
+from tests.refusals import refuses
 
 from stadia.cli.main import run
 from stadia.core.errors import DataError
-from stadia.geometry.poses import invert_pose, so3_log
+from stadia.geometry.poses import invert_pose, so3_exp, so3_log
 from stadia.io.records.gyroscope import GyroscopeLog, read_gyroscope
+from stadia.io.records.robot_log import read_rotation
 from stadia.io.records.trajectory import Trajectory, write_tum_trajectory
 from stadia.judge.rigs.gyroscope_check import GyroscopeVerdict, check_gyroscope
 
@@ -80,6 +82,21 @@ def test_the_command_reads_the_format_of_euroc(tmp_path: Path, capsys: pytest.Ca
         run(["rig", "imu", str(tmp_path / "poses.txt"), str(tmp_path / "data.csv"), "--json"])
     assert ending.value.code == 0
     assert json.loads(capsys.readouterr().out)["grade"] == "usable"
+
+
+def test_a_rotation_to_check_is_a_matrix_a_pose_or_an_earlier_result(tmp_path: Path) -> None:
+    R = so3_exp(np.array([0.1, -0.5, 0.3]))
+    pose = np.eye(4)
+    pose[:3, :3] = R
+    np.savetxt(tmp_path / "R.txt", R)
+    np.savetxt(tmp_path / "pose.txt", pose)
+    np.save(tmp_path / "R.npy", R)
+    (tmp_path / "R.json").write_text(json.dumps({"R_camera_gyroscope": R.tolist()}))
+    for name in ("R.txt", "pose.txt", "R.npy", "R.json"):
+        np.testing.assert_allclose(read_rotation(tmp_path / name), R, atol=1e-12)
+    np.savetxt(tmp_path / "R.txt", -R)
+    with refuses(DataError, where="R.txt", found="no rotation"):
+        read_rotation(tmp_path / "R.txt")
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n3,4\n", "1 2 3\n4 5 6\n7 8 9\n", "1 nan 2 3\n2 1 1 1\n3 1 1 1\n"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.hand_eye import MISTAKES, Robot, is_right, make_log, make_robot, pair
+from benchmarks.hand_eye import MISTAKES, Robot, is_right, make_log, make_noise, make_robot, pair
 
 from stadia.cli.main import run
 from stadia.core.errors import ConfigError
@@ -150,6 +150,44 @@ def test_the_error_of_a_given_calibration_is_measured() -> None:
     assert verdict.grade == "unusable"
     inverse = judge(robot, given=invert_pose(robot.T_hand_camera))
     assert list_causes(inverse) == ["calibration-inverse"]
+    assert inverse.calibration_deg is not None
+    assert inverse.calibration_deg.value < 4 * inverse.calibration_deg.deviation, "after it is inverted"
+
+
+@pytest.mark.parametrize(("scale", "grade"), [(1.08, "unusable"), (1.01, "usable")])
+def test_a_large_error_of_the_target_is_a_fault(scale: float, grade: str) -> None:
+    robot = make_robot(21, count=30)
+    T = robot.T_world_camera.copy()
+    T[:, :3, 3] *= scale
+    verdict = judge(replace(robot, T_world_camera=T))
+    assert list_causes(verdict) == ["scale"]
+    assert verdict.grade == grade
+
+
+@pytest.mark.parametrize("still", ["hand", "camera"])
+def test_a_hand_or_a_camera_that_turns_in_one_place_determines_the_calibration(still: str) -> None:
+    """But not the unit of a path that has none."""
+    robot, random = make_robot(7, count=30), np.random.default_rng(0)
+    X, A, B = robot.T_hand_camera, robot.T_base_hand.copy(), robot.T_world_camera.copy()
+    if still == "hand":
+        A[:, :3, 3] = A[0, :3, 3]
+        B = A @ X
+    else:
+        B[:, :3, 3] = B[0, :3, 3]
+        A = B @ invert_pose(X)
+    turned = replace(
+        robot,
+        T_base_hand=A @ make_noise(random, 30, 0.03, 0.0003),
+        T_world_camera=B @ make_noise(random, 30, 0.15, 0.001),
+    )
+    verdict = judge(turned)
+    assert verdict.reason == ""
+    assert verdict.causes == ()
+    assert verdict.T_hand_camera is not None
+    assert verdict.calibration_m is not None
+    error_m = float(np.linalg.norm(verdict.T_hand_camera[:3, 3] - X[:3, 3]))
+    assert error_m < 4 * verdict.calibration_m.deviation < 0.01
+    assert "shows no lengths" in judge(turned, has_unit=False).reason
 
 
 def test_path_without_a_unit_gets_no_cause_of_scale() -> None:
@@ -224,6 +262,28 @@ def test_images_are_paired_by_their_names() -> None:
     again = pair_rows(log, robot.T_world_camera, pairing.names, path=Path("cameras"))
     assert isinstance(again, LogPairing)
     assert judge_hand_eye(again).causes == ()
+
+
+def test_a_corrected_log_without_its_wrong_rows_is_checked_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    robot = make_robot(19, count=20)
+    wrong = robot.T_base_hand.copy()
+    wrong[[4, 9]] = se3_exp(np.random.default_rng(0).normal(size=(2, 6)))
+    np.savetxt(tmp_path / "poses.txt", robot.T_world_camera.reshape(-1, 16))
+    write_robot_log(tmp_path / "robot.csv", wrong, [], None)
+    fixed = tmp_path / "fixed.csv"
+    assert call(tmp_path / "poses.txt", tmp_path / "robot.csv", "--fix", fixed) == 1
+    assert f"{fixed}: 18 poses" in capsys.readouterr().out
+    assert call(tmp_path / "poses.txt", fixed) == 0
+    assert "18 of 18 images have a pose" in capsys.readouterr().out
+
+
+def test_files_of_another_kind_are_not_written(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    for option, name in (("--fix", "fixed.json"), ("--out", "calibration.txt")):
+        assert call(tmp_path / "a", tmp_path / "a", option, tmp_path / name) == 2
+        assert not (tmp_path / name).exists()
 
 
 def test_written_logs_are_read_again(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ kept as they are, so that another reading of them can be tried.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from stadia.geometry.poses import from_rotation_translation, invert_pose
 from stadia.io.array_files import read_npy, read_npz
 from stadia.io.atomic_files import write_lines
 from stadia.io.input_files import check_no_archive, parse_csv, parse_json, parse_json_lines, read_json, read_text
-from stadia.io.records.poses import MAX_POSES, UNIT_TOLERANCE, convert_times, find_nearest_rotations
+from stadia.io.records.poses import MAX_POSES, UNIT_TOLERANCE, convert_times, find_nearest_rotations, is_rotation
 from stadia.io.yaml_files import parse_yaml
 
 Array = NDArray[np.float64]
@@ -171,6 +172,31 @@ def read_calibration(path: Path) -> Array:
         if isinstance(content, dict) and content.get("calibration") is not None:
             return _read_matrices(path, _make_array(path, content["calibration"])).make_poses()[0]
     return read_robot_log(path).make_poses()[0]
+
+
+def read_rotation(path: Path) -> Array:
+    """Return the rotation (3, 3) of a file: three rows of three numbers, `stadia rig imu --json`, or that of a pose.
+
+    Raises DataError for a matrix that is no rotation, and as `read_calibration` does.
+    """
+    suffix = path.suffix.lower()
+    values: Array = np.zeros(0)
+    if suffix == ".npy":
+        values = np.asarray(read_npy(path), np.float64)
+    elif suffix == ".json":
+        content = read_json(path, expected=EXPECTED)
+        found = content.get("R_camera_gyroscope") if isinstance(content, dict) else content
+        values = _make_array(path, found if isinstance(found, list) else [])
+    elif suffix in ("", ".txt", ".csv"):
+        words = re.sub(r"[,;\[\]]", " ", read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)).split()
+        with contextlib.suppress(ValueError):
+            values = np.array([float(word) for word in words]) if len(words) == 9 else values
+    if values.size != 9:
+        return read_calibration(path)[:3, :3]
+    R = np.asarray(values, np.float64).reshape(3, 3)
+    if not is_rotation(R) or np.linalg.det(R) < 0:
+        raise DataError(path, found="a 3x3 matrix that is no rotation", expected="a rotation", fix="check the file")
+    return R
 
 
 OF_HAND = ("gripper2base", "hand2base", "effector_wrt_world", "robot", "hand", "T_base_hand", "gripper", "ee")

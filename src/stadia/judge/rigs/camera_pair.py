@@ -17,12 +17,17 @@ from numpy.typing import NDArray
 from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.core.verdict import Verdict
 from stadia.geometry.image_features import SiftFeatures, detect_features, match_features
-from stadia.geometry.poses import from_rotation_translation, hat, invert_pose, se3_exp, se3_log, so3_exp
-from stadia.geometry.two_views import estimate_metric_motion, find_epipolar_inliers, triangulate
-from stadia.judge.error import Measured
-from stadia.judge.purposes import PAIR_PURPOSES, Purpose, PurposeVerdict, grade_purposes, judge_limits
+from stadia.geometry.poses import from_rotation_translation, invert_pose, se3_exp, se3_log, so3_exp
+from stadia.geometry.two_views import (
+    estimate_metric_motion,
+    find_epipolar_inliers,
+    signed_epipolar_distance_px,
+    triangulate,
+)
+from stadia.judge.error import Measured, describe_measured
+from stadia.judge.purposes import PAIR_PURPOSES, Purpose, PurposeVerdict, judge_limits
 from stadia.judge.rigs.fixed_cameras import VIEW_CELLS
-from stadia.judge.rigs.rig_cause import RigCause
+from stadia.judge.rigs.rig_cause import RigCause, grade_calibration
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -120,9 +125,7 @@ class CameraPairVerdict:
     @property
     def grade(self) -> Verdict:
         """Return the grade of the purposes; unusable with a fault."""
-        if any(cause.is_fault for cause in self.causes):
-            return Verdict.UNUSABLE
-        return Verdict.NOT_JUDGED if self.error.reason else grade_purposes(self.purposes, are_asked=self.are_asked)
+        return grade_calibration(self.causes, self.error.reason, self.purposes, are_asked=self.are_asked)
 
 
 def match_instants(
@@ -185,18 +188,8 @@ class _Problem:
         found = []
         for instant, motion in zip(self.instants, self.motions, strict=True):
             moved = T if motion is None or numbers[6] == 0 else T @ se3_exp(numbers[6] * motion)
-            found.append(_find_distances(instant.first_px, instant.second_px, self.K_first, K, moved))
+            found.append(signed_epipolar_distance_px(instant.first_px, instant.second_px, self.K_first, K, moved))
         return np.concatenate(found)
-
-
-def _find_distances(first_px: Array, second_px: Array, K_first: Array, K_second: Array, T: Array) -> Array:
-    t = T[:3, 3] / max(float(np.linalg.norm(T[:3, 3])), 1e-12)
-    F = np.linalg.inv(K_second).T @ hat(t) @ T[:3, :3] @ np.linalg.inv(K_first)
-    first = np.column_stack([first_px, np.ones(len(first_px))])
-    second = np.column_stack([second_px, np.ones(len(second_px))])
-    lines_second, lines_first = first @ F.T, second @ F
-    gradient = np.sqrt((lines_second[:, :2] ** 2).sum(1) + (lines_first[:, :2] ** 2).sum(1))
-    return np.asarray((second * lines_second).sum(1) / np.maximum(gradient, 1e-12))
 
 
 def measure_pair(
@@ -227,7 +220,7 @@ def measure_pair(
             offset_s = measured
             if measured.is_above(LEAST_SYNC_S, RIG_SIGMA):
                 numbers, covariance, problem = with_time, of_time, timed
-    halves = [instants[0::1][: len(instants) // 2], instants[len(instants) // 2 :]]
+    halves = [instants[: len(instants) // 2], instants[len(instants) // 2 :]]
     deviations = np.sqrt(np.diag(covariance))
     turn = [Measured(-float(np.degrees(numbers[i])), float(np.degrees(deviations[i]))) for i in range(3)]
     angle = float(np.linalg.norm(numbers[:3]))
@@ -486,25 +479,21 @@ def _list_causes(error: CameraPairError) -> Iterator[RigCause]:
 
 def describe_pair(verdict: CameraPairVerdict) -> dict[str, Any]:
     """Return all fields of a verdict for JSON."""
-
-    def show(measured: Measured | None) -> dict[str, float] | None:
-        return None if measured is None else measured._asdict()
-
     error = verdict.error
     return {
         "name": verdict.name,
         "grade": verdict.grade,
         "not_measurable": error.reason or None,
-        "rotation_deg": None if error.rotation_deg is None else [show(one) for one in error.rotation_deg],
-        "angle_deg": show(error.angle_deg),
-        "across_m": None if error.across_m is None else [show(one) for one in error.across_m],
-        "focal_share": show(error.focal_share),
-        "offset_s": show(error.offset_s),
-        "epipolar_px": show(error.epipolar_px),
-        "change_deg": show(error.change_deg),
+        "rotation_deg": None if error.rotation_deg is None else [describe_measured(one) for one in error.rotation_deg],
+        "angle_deg": describe_measured(error.angle_deg),
+        "across_m": None if error.across_m is None else [describe_measured(one) for one in error.across_m],
+        "focal_share": describe_measured(error.focal_share),
+        "offset_s": describe_measured(error.offset_s),
+        "epipolar_px": describe_measured(error.epipolar_px),
+        "change_deg": describe_measured(error.change_deg),
         "is_exchanged": error.is_exchanged,
         "matches": error.matches,
         "T_second_first": None if error.T_second_first is None else error.T_second_first.tolist(),
         "causes": [cause.to_json() for cause in verdict.causes],
-        "purposes": [{"name": one.purpose.key, "holds": one.holds, "reason": one.reason} for one in verdict.purposes],
+        "purposes": [one.to_json() for one in verdict.purposes],
     }

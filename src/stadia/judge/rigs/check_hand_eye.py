@@ -16,8 +16,8 @@ from stadia.geometry.poses import invert_pose, so3_log
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import find_image_number
 from stadia.io.records.robot_log import RobotLog, read_robot_log, read_target_poses
-from stadia.judge.error import Measured
-from stadia.judge.purposes import RIG_PURPOSES, Purpose, PurposeVerdict, grade_purposes, judge_limits
+from stadia.judge.error import Measured, describe_measured
+from stadia.judge.purposes import RIG_PURPOSES, Purpose, PurposeVerdict, judge_limits
 from stadia.judge.reconstructions.check_reconstruction import OWN_SCALE
 from stadia.judge.rigs.hand_eye import (
     MIN_POSES,
@@ -40,7 +40,7 @@ from stadia.judge.rigs.pose_log_mistakes import (
     find_extent,
     search_mistakes,
 )
-from stadia.judge.rigs.rig_cause import RigCause
+from stadia.judge.rigs.rig_cause import RigCause, grade_calibration
 
 MIN_OFFSET_S = 0.002
 """Least offset of two clocks that is named: a thirtieth of the time between two images of a video."""
@@ -65,6 +65,15 @@ MAX_UNIT_ERROR = 0.15
 MIN_SCALE_SHARE, SURELY_NAMED = 0.002, 3.0
 """Least error of the scale that is named, and its least size in deviations."""
 
+HARMLESS_SCALE_SHARE = 0.02
+"""Largest error of the scale that is no fault: chosen, 1 cm at half a metre; a page that is fit to paper has 3 to 6 %.
+"""
+
+MIN_PATH_M, MAX_SCALE_DEVIATION = 0.01, 0.1
+"""Least extent of the paths of hand and camera, metres, and largest relative deviation of their ratio, with which the
+ratio of their lengths is measured.
+"""
+
 POINT_M = 0.5
 """Distance of the point whose error is judged: that of a gripper's camera from what it grasps."""
 
@@ -80,8 +89,8 @@ class HandEyeVerdict:
     reason: why nothing is measured; "" otherwise.
     T_hand_camera: (4, 4) measured pose of the camera in the hand (or in the base), metres; None if not measured.
     T_base_world: (4, 4) measured pose of the world in the base (or in the hand), metres.
-    calibration_deg, calibration_m: error of the given calibration. Without one, 0 with the deviation of the measured
-        one.
+    calibration_deg, calibration_m: error of the given calibration after its mistake was undone. Without one, 0 with
+        the deviation of the measured one.
     rotation_deg, position_m: difference of the camera's pose by the robot and by the images, root mean square.
     scale: metres of the log over metres of the camera poses; None if the camera poses have no unit.
     has_given: whether a calibration was given.
@@ -121,11 +130,7 @@ class HandEyeVerdict:
     @property
     def grade(self) -> Verdict:
         """Return unusable with a mistake of all poses, and otherwise the grade of the purposes."""
-        if self.reason:
-            return Verdict.UNUSABLE if self.causes else Verdict.NOT_JUDGED
-        if any(cause.is_fault for cause in self.causes):
-            return Verdict.UNUSABLE
-        return grade_purposes(self.purposes, are_asked=self.are_asked)
+        return grade_calibration(self.causes, self.reason, self.purposes, are_asked=self.are_asked)
 
 
 def read_pairing(cameras: Path, log: Path | None) -> tuple[LogPairing, bool, tuple[str, ...]]:
@@ -165,12 +170,16 @@ def read_pairing(cameras: Path, log: Path | None) -> tuple[LogPairing, bool, tup
 def pair_rows(robot: RobotLog, T_world_camera: Array, names: Sequence[str], *, path: Path) -> LogPairing:
     """Pair camera poses with rows of a log by the names of the images, by their numbers, or by their order.
 
+    Images whose name is not in a log with names, such as one of `--fix`, have no pose of the robot.
+
     Raises DataError if the counts differ and no numbers help.
     """
     rows = np.arange(len(names))
-    if robot.names and set(names) <= set(robot.names):
-        place = {name: row for row, name in enumerate(robot.names)}
-        rows = np.array([place[name] for name in names], np.intp)
+    place = {name: row for row, name in enumerate(robot.names)}
+    named = [image for image, name in enumerate(names) if name in place]
+    if len(named) >= MIN_POSES:
+        rows = np.array([place[names[image]] for image in named], np.intp)
+        T_world_camera, names = T_world_camera[named], [names[image] for image in named]
     elif len(names) != len(robot):
         numbers = [find_image_number(name) for name in names]
         known = [number for number in numbers if number is not None]
@@ -218,15 +227,21 @@ def judge_hand_eye(
         A, images = view.pair(mistake)
     B = pairing.T_world_camera[images]
     fit = _solve(A, B, None)
-    unit_m, unit_causes, factor = _find_units(pairing, fit, has_unit=has_unit)
+    if is_open := _is_scale_open(pairing, fit):
+        if not has_unit:
+            return replace(verdict, reason="the hand turns and hardly moves, which shows no lengths; move it by 10 cm")
+        unit_m, unit_causes = _find_unit_m(pairing.log.positions), list[RigCause]()
+        factor: float | None = unit_m / _find_unit_m(pairing.T_world_camera[:, :3, 3])
+    else:
+        unit_m, unit_causes, factor = _find_units(pairing, fit, has_unit=has_unit)
     if factor is not None:
         fit = _solve(A, B, factor)
     causes = [*_describe_mistake(mistake, pairing, offset_s, is_on_hand=is_on_hand), *unit_causes]
-    if reason := _explain_misfit(fit, B):
+    metres = unit_m / fit.factor if fit.factor > 0 else float("nan")  # of a unit of the camera poses
+    if reason := _explain_misfit(fit, B, metres if has_unit else None):
         return replace(verdict, reason=reason, causes=(_MISFIT,))
     if reason := explain_motion(B, fit.rotation_sigma):
         return replace(verdict, reason=reason)
-    metres = unit_m / fit.factor  # of a unit of the camera poses
     wrong = tuple(int(images[row]) for row in np.flatnonzero(~fit.is_used))
     if wrong:
         causes.append(_describe_wrong(wrong, pairing, fit, A, B, images))
@@ -240,7 +255,7 @@ def judge_hand_eye(
         position_m=_measure_rms(metres * position),
         calibration_deg=Measured(0.0, fit.deviation_deg),
         calibration_m=Measured(0.0, metres * fit.deviation),
-        scale=_measure_scale(fit, unit_m) if has_unit else None,
+        scale=Measured(fit.factor, fit.factor_deviation) if has_unit and not is_open else None,
         T_base_hand=scale_positions(A, unit_m) if is_on_hand else invert_pose(scale_positions(A, unit_m)),
         images=images,
         times_s=pairing.times_s,
@@ -346,10 +361,21 @@ def find_unit_m(reach: float) -> float:
     return 1.0 if reach <= MAX_REACH_M else 0.01 if reach <= MAX_REACH_CM else 0.001
 
 
+def _find_unit_m(positions: Array) -> float:
+    """Return metres in the unit of positions (N, 3) within the reach of a robot."""
+    return find_unit_m(float(np.median(np.linalg.norm(positions, axis=1))))
+
+
+def _is_scale_open(pairing: LogPairing, fit: HandEyeFit) -> bool:
+    """Return whether the ratio of the lengths of both files is not measured: hand or camera turn in one place."""
+    positions = (pairing.log.positions, pairing.T_world_camera[:, :3, 3])
+    extents_m = [_find_unit_m(one) * float(np.sqrt(one.var(axis=0).sum())) for one in positions]
+    return min(extents_m) < MIN_PATH_M or not 0 <= fit.factor_deviation < MAX_SCALE_DEVIATION * fit.factor
+
+
 def _find_units(pairing: LogPairing, fit: HandEyeFit, *, has_unit: bool) -> tuple[float, list[RigCause], float | None]:
     """Return metres in a unit of the log, causes of wrong units, and the factor to use; None uses the measured one."""
-    reach = float(np.median(np.linalg.norm(pairing.log.positions, axis=1)))
-    unit_m = find_unit_m(reach)
+    unit_m = _find_unit_m(pairing.log.positions)
     if not has_unit or not fit.factor > 0:
         return unit_m, [], None
     for log_name, log_m in sorted(UNITS_M.items(), key=lambda unit: unit[1] != unit_m):
@@ -366,12 +392,9 @@ def _find_units(pairing: LogPairing, fit: HandEyeFit, *, has_unit: bool) -> tupl
         return unit_m, [], 1.0
     side = "longer" if size.value > 0 else "shorter"
     what = f"the camera's path is {size._replace(value=abs(size.value)).show(100)} % {side} than the robot's"
+    is_fault = abs(size.value) > HARMLESS_SCALE_SHARE
     fix = f"measure the squares of the target again: they are {1 / fit.factor:.4f} times as large as given"
-    return unit_m, [RigCause("scale", what, fix, size=size, unit="share", is_fault=False)], None
-
-
-def _measure_scale(fit: HandEyeFit, unit_m: float) -> Measured:
-    return Measured(fit.factor, fit.factor_deviation)
+    return unit_m, [RigCause("scale", what, fix, size=size, unit="share", is_fault=is_fault)], None
 
 
 def _measure_rms(values: Array) -> Measured:
@@ -379,10 +402,16 @@ def _measure_rms(values: Array) -> Measured:
     return Measured(rms, rms / np.sqrt(6 * len(values)))
 
 
-def _explain_misfit(fit: HandEyeFit, B: Array) -> str:
+def _explain_misfit(fit: HandEyeFit, B: Array, metres: float | None) -> str:
+    """Return why log and images are of two motions; "" if they are not.
+
+    metres: metres in a unit of the camera poses; None if unknown.
+    """
     rotation = float(np.degrees(np.median(np.linalg.norm(fit.rotations, axis=1))))
-    share = float(np.median(np.linalg.norm(fit.positions, axis=1))) / find_extent(B)
-    if rotation <= MAX_DEG and share <= MAX_SHARE and fit.factor > 0:
+    position = float(np.median(np.linalg.norm(fit.positions, axis=1)))
+    share = position / find_extent(B)
+    is_near = share <= MAX_SHARE or (metres is not None and position * metres < MIN_PATH_M)
+    if rotation <= MAX_DEG and is_near and fit.factor > 0:
         return ""
     return (
         f"{MISFIT}: they differ by {rotation:.1f} degrees and {share:.0%} of the extent of the path, half of the time"
@@ -413,7 +442,7 @@ def _compare_given(
     errors = {name: _find_error(T, X) for name, T in hypotheses.items()}
     total = {name: angle + np.degrees(length / POINT_M) for name, (angle, length) in errors.items()}
     best = min(total, key=total.__getitem__)
-    causes = list[RigCause]()
+    causes, right = list[RigCause](), ""
     if unit != 1:
         causes.append(RigCause("calibration-units", "the given calibration is in millimetres", "multiply it by 0.001"))
     if best and total[best] < total[""] / 4:
@@ -422,7 +451,8 @@ def _compare_given(
             "axes": ("the given calibration has the camera axes of OpenGL", "turn it by 180 degrees about x"),
         }
         causes.append(RigCause(f"calibration-{best}", *words[best]))
-    angle, length = errors[""]
+        right = best
+    angle, length = errors[right]  # after the fixes
     measured = replace(
         verdict,
         calibration_deg=Measured(angle, fit.deviation_deg),
@@ -525,10 +555,6 @@ def _describe_wrong(
 
 def describe_hand_eye(verdict: HandEyeVerdict) -> dict[str, Any]:
     """Return all fields of a verdict for JSON."""
-
-    def show(measured: Measured | None) -> dict[str, float] | None:
-        return None if measured is None else measured._asdict()
-
     return {
         "format": "stadia-hand-eye",
         "grade": verdict.grade,
@@ -536,16 +562,13 @@ def describe_hand_eye(verdict: HandEyeVerdict) -> dict[str, Any]:
         "camera_on": "hand" if verdict.is_on_hand else "base",
         "calibration": None if verdict.T_hand_camera is None else verdict.T_hand_camera.tolist(),
         "world": None if verdict.T_base_world is None else verdict.T_base_world.tolist(),
-        "calibration_deg": show(verdict.calibration_deg),
-        "calibration_m": show(verdict.calibration_m),
-        "rotation_deg": show(verdict.rotation_deg),
-        "position_m": show(verdict.position_m),
-        "scale": show(verdict.scale),
+        "calibration_deg": describe_measured(verdict.calibration_deg),
+        "calibration_m": describe_measured(verdict.calibration_m),
+        "rotation_deg": describe_measured(verdict.rotation_deg),
+        "position_m": describe_measured(verdict.position_m),
+        "scale": describe_measured(verdict.scale),
         "causes": [cause.to_json() for cause in verdict.causes],
-        "purposes": [
-            {"name": purpose.purpose.key, "holds": purpose.holds, "reason": purpose.reason}
-            for purpose in verdict.purposes
-        ],
+        "purposes": [one.to_json() for one in verdict.purposes],
         "wrong_images": [verdict.names[image] for image in verdict.wrong],
         "notes": list(verdict.notes),
     }

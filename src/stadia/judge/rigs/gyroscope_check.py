@@ -17,10 +17,10 @@ from stadia.core.verdict import Verdict
 from stadia.geometry.poses import invert_pose, so3_exp, so3_log
 from stadia.io.records.gyroscope import GyroscopeLog
 from stadia.io.records.trajectory import Trajectory
-from stadia.judge.error import Measured
-from stadia.judge.purposes import GYROSCOPE_PURPOSES, Purpose, PurposeVerdict, grade_purposes, judge_limits
+from stadia.judge.error import Measured, describe_measured
+from stadia.judge.purposes import GYROSCOPE_PURPOSES, Purpose, PurposeVerdict, judge_limits
 from stadia.judge.rigs.hand_eye import find_correlation
-from stadia.judge.rigs.rig_cause import RigCause
+from stadia.judge.rigs.rig_cause import RigCause, grade_calibration
 
 Array = NDArray[np.float64]
 
@@ -85,9 +85,7 @@ class GyroscopeVerdict:
     @property
     def grade(self) -> Verdict:
         """Return unusable with a fault, and otherwise the grade of the purposes."""
-        if any(cause.is_fault for cause in self.causes):
-            return Verdict.UNUSABLE
-        return Verdict.NOT_JUDGED if self.reason else grade_purposes(self.purposes, are_asked=self.are_asked)
+        return grade_calibration(self.causes, self.reason, self.purposes, are_asked=self.are_asked)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -277,19 +275,15 @@ def _take_size(measured: Measured) -> Measured:
 
 def describe_gyroscope(verdict: GyroscopeVerdict) -> dict[str, Any]:
     """Return all fields of a verdict for JSON."""
-
-    def show(measured: Measured | None) -> dict[str, float] | None:
-        return None if measured is None else measured._asdict()
-
     return {
         "grade": verdict.grade,
         "not_measurable": verdict.reason or None,
         "R_camera_gyroscope": None if verdict.R_camera_gyroscope is None else verdict.R_camera_gyroscope.tolist(),
         "deviation_deg": verdict.deviation_deg,
-        "rotation_deg": show(verdict.rotation_deg),
-        "offset_s": show(verdict.offset_s),
-        "bias_deg": None if verdict.bias_deg is None else [show(one) for one in verdict.bias_deg],
-        "residual_deg": show(verdict.residual_deg),
+        "rotation_deg": describe_measured(verdict.rotation_deg),
+        "offset_s": describe_measured(verdict.offset_s),
+        "bias_deg": None if verdict.bias_deg is None else [describe_measured(one) for one in verdict.bias_deg],
+        "residual_deg": describe_measured(verdict.residual_deg),
         "causes": [cause.to_json() for cause in verdict.causes],
-        "purposes": [{"name": one.purpose.key, "holds": one.holds, "reason": one.reason} for one in verdict.purposes],
+        "purposes": [one.to_json() for one in verdict.purposes],
     }

@@ -19,8 +19,8 @@ from stadia.io.image_files import IMAGE_SUFFIXES
 from stadia.io.input_files import natural_sort_key, read_json, safe_join
 from stadia.io.records.calibration import read_given_camera
 from stadia.io.video_decoding import VIDEO_SUFFIXES
-from stadia.judge.error import Measured
-from stadia.judge.purposes import FIXED_PURPOSES, Purpose, PurposeVerdict, grade_purposes, judge_limits
+from stadia.judge.error import describe_measured
+from stadia.judge.purposes import FIXED_PURPOSES, Purpose, PurposeVerdict, judge_limits
 from stadia.judge.rigs.fixed_cameras import (
     MIN_BACKGROUND_MATCHES,
     Background,
@@ -30,7 +30,7 @@ from stadia.judge.rigs.fixed_cameras import (
     measure_view,
     read_background,
 )
-from stadia.judge.rigs.rig_cause import RigCause
+from stadia.judge.rigs.rig_cause import RigCause, grade_calibration
 
 Array = NDArray[np.float64]
 
@@ -109,11 +109,7 @@ class CameraVerdict:
     @property
     def grade(self) -> Verdict:
         """Return unusable for the view of another camera, a mirrored or covered one; else the grade of the purposes."""
-        if any(cause.is_fault for cause in self.causes):
-            return Verdict.UNUSABLE
-        if self.change.reason:
-            return Verdict.NOT_JUDGED
-        return grade_purposes(self.purposes, are_asked=self.are_asked)
+        return grade_calibration(self.causes, self.change.reason, self.purposes, are_asked=self.are_asked)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -373,10 +369,6 @@ def describe_change(camera: CameraVerdict) -> dict[str, str]:
 
 def describe_rig(verdict: PinnedRigVerdict) -> dict[str, Any]:
     """Return all fields of a verdict for JSON."""
-
-    def show(measured: Measured | None) -> dict[str, float] | None:
-        return None if measured is None else measured._asdict()
-
     cameras = []
     for camera in verdict.cameras:
         change = camera.change
@@ -386,21 +378,19 @@ def describe_rig(verdict: PinnedRigVerdict) -> dict[str, Any]:
                 "name": camera.name,
                 "grade": camera.grade,
                 "not_measurable": change.reason or None,
-                "up_deg": show(turns[0]),
-                "right_deg": show(turns[1]),
-                "clockwise_deg": show(turns[2]),
-                "angle_deg": show(change.angle_deg),
-                "shift_px": show(change.shift_px),
-                "zoom_share": show(change.zoom_share),
+                "up_deg": describe_measured(turns[0]),
+                "right_deg": describe_measured(turns[1]),
+                "clockwise_deg": describe_measured(turns[2]),
+                "angle_deg": describe_measured(change.angle_deg),
+                "shift_px": describe_measured(change.shift_px),
+                "zoom_share": describe_measured(change.zoom_share),
                 "sharpness": change.sharpness,
                 "stops": change.stops,
                 "covered_share": change.covered_share,
                 "matches": change.matches,
                 "is_camera_given": camera.has_K,
                 "causes": [cause.to_json() for cause in camera.causes],
-                "purposes": [
-                    {"name": one.purpose.key, "holds": one.holds, "reason": one.reason} for one in camera.purposes
-                ],
+                "purposes": [one.to_json() for one in camera.purposes],
             }
         )
     return {"grade": verdict.grade, "cameras": cameras, "missing": list(verdict.missing)}
