@@ -59,6 +59,7 @@ ALWAYS = {
     "rig check": "--for --report --json",
     "rig cameras": "--for --json",
     "rig imu": "--calibration --json",
+    "rig lidar": "--for --json",
     "prior measure": "--masks --every",
 }
 """Options that have an effect on every input of their command."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stadia.cli.options import JsonOption, argument, option
-from stadia.cli.output import echo, print_lines, show_progress
-from stadia.cli.results import LEFT_OPEN, STOPPED, list_purposes
+from stadia.cli.output import echo, list_purposes, print_lines, show_progress
+from stadia.cli.results import LEFT_OPEN, STOPPED
 from stadia.predict.options import about
 
 if TYPE_CHECKING:

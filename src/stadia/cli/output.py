@@ -14,9 +14,11 @@ from stadia.core.errors import clean_text
 from stadia.core.progress import PAUSE_S, SHOWN_PROGRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.progress import Progress, TaskID
+
+    from stadia.judge.purposes import PurposeVerdict
 
 T = TypeVar("T")
 
@@ -42,6 +44,18 @@ def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
     """Print results on stdout and lines that start with "note: " on stderr; with `err` print everything on stderr."""
     for line in lines:
         echo(line, err=err or line.startswith("note: "))
+
+
+def list_purposes(purposes: Sequence[PurposeVerdict], width: int = 17) -> Iterator[str]:
+    """Yield a line for each purpose: those that hold, those that do not, and those that are open.
+
+    purposes: the purposes.
+    width: number of letters of the first column.
+    """
+    for holds, words in ((True, "good for"), (False, "not good for"), (None, "open")):
+        for purpose in purposes:
+            if purpose.holds is holds:
+                yield f"  {words + ':':{width}}{purpose.purpose.key} ({purpose.reason})"
 
 
 # -- progress

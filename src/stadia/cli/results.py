@@ -11,14 +11,13 @@ from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
 
     from stadia.batches.video_batch import BatchSummary
     from stadia.core.types import Recording
     from stadia.judge.finding import Finding
-    from stadia.judge.purposes import PurposeVerdict
     from stadia.judge.recordings.recording_survey import BaselineAgreement
 
 STOPPED = 1
@@ -26,18 +25,6 @@ STOPPED = 1
 
 LEFT_OPEN = 3
 """Exit code if this cannot be measured."""
-
-
-def list_purposes(purposes: Sequence[PurposeVerdict], width: int = 17) -> Iterator[str]:
-    """Yield a line for each purpose: those that hold, those that do not, and those that are open.
-
-    purposes: the purposes.
-    width: number of letters of the first column.
-    """
-    for holds, words in ((True, "good for"), (False, "not good for"), (None, "open")):
-        for purpose in purposes:
-            if purpose.holds is holds:
-                yield f"  {words + ':':{width}}{purpose.purpose.key} ({purpose.reason})"
 
 
 def print_batch(out: Path, done: BatchSummary, *, strict: bool = False) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from stadia.cli.options import ForceOption, JsonOption, argument, option, refuse_options
-from stadia.cli.output import echo, print_lines, show_progress
-from stadia.cli.results import LEFT_OPEN, STOPPED, list_purposes
+from stadia.cli.output import echo, list_purposes, print_lines, show_progress
+from stadia.cli.results import LEFT_OPEN, STOPPED
 from stadia.core.errors import ConfigError, StadiaError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stadia.judge.rigs.camera_pair import CameraPairVerdict
     from stadia.judge.rigs.check_hand_eye import HandEyeVerdict
     from stadia.judge.rigs.gyroscope_check import GyroscopeVerdict
+    from stadia.judge.rigs.lidar_check import LidarVerdict
     from stadia.judge.rigs.pinned_rig import PinnedRigVerdict
 
 MAX_PICTURE_WIDTH = 1000
@@ -110,6 +111,12 @@ def find_exit_code(grade: Verdict, *, are_asked: bool) -> int:
     if grade == "unusable":
         return STOPPED
     return LEFT_OPEN if grade == "not judged" or (are_asked and grade == "doubtful") else 0
+
+
+def find_worst_code(grades: Iterable[Verdict], *, are_asked: bool) -> int:
+    """Return the exit code of several calibrations: 1 if one does not hold, else 3 if one is open, else 0."""
+    codes = [find_exit_code(grade, are_asked=are_asked) for grade in grades]
+    return next((code for code in (STOPPED, LEFT_OPEN) if code in codes), 0)
 
 
 def list_hand_eye_lines(log: Path, verdict: HandEyeVerdict) -> Iterator[str]:
@@ -315,8 +322,7 @@ def cameras_of_rig(
     else:
         for verdict in verdicts:
             print_lines(list_pair_lines(verdict))
-    codes = [find_exit_code(verdict.grade, are_asked=bool(wanted)) for verdict in verdicts]
-    if code := next((code for code in (STOPPED, LEFT_OPEN) if code in codes), 0):
+    if code := find_worst_code([verdict.grade for verdict in verdicts], are_asked=bool(wanted)):
         raise typer.Exit(code)
 
 
@@ -342,6 +348,58 @@ def list_pair_lines(verdict: CameraPairVerdict) -> Iterator[str]:
         yield f"  {'moment:':17}{error.offset_s.show(1000, '+')} ms after the first camera's"
     if error.change_deg is not None:
         yield f"  {'change:':17}{error.change_deg.show()} degrees during the recording"
+    yield from list_purposes(verdict.purposes)
+
+
+@rig.command("lidar")
+def lidar(
+    data: Annotated[Path, argument("A dataset with LiDAR scans: KITTI, nuScenes, DDAD, Waymo.", metavar="DATA")],
+    purposes: ForOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge the calibration of a LiDAR and a camera, by jumps of the depth and edges of the images.
+
+    Measures rotation, position and moment of the points in the camera's axes. The purpose is fusion=3px: how far points
+    are off their place in the image. Exits with 1 if it does not hold, and with 3 if the images do not show it.
+    """
+    from stadia.data.open_dataset import open_recordings
+    from stadia.io.input_files import check_path_exists, expand_home, replace_nan
+    from stadia.judge.purposes import LIDAR_PURPOSES, parse_purpose
+    from stadia.judge.rigs.lidar_check import describe_lidar, judge_lidar_recording
+
+    data = expand_home(data)
+    check_path_exists(data)
+    wanted = [parse_purpose(text, LIDAR_PURPOSES) for text in purposes or []]
+    recordings = open_recordings(str(data))
+    with show_progress() as bars:
+        verdicts = [judge_lidar_recording(one, wanted) for one in bars.track(recordings, len(recordings), "recordings")]
+    if as_json:
+        echo(json.dumps(replace_nan([describe_lidar(verdict) for verdict in verdicts]), indent=2, allow_nan=False))
+    else:
+        for verdict in verdicts:
+            print_lines(list_lidar_lines(verdict))
+    if code := find_worst_code([verdict.grade for verdict in verdicts], are_asked=bool(wanted)):
+        raise typer.Exit(code)
+
+
+def list_lidar_lines(verdict: LidarVerdict) -> Iterator[str]:
+    """Yield the lines of a verdict on LiDAR and camera: the causes, the measured error, and what it is good for."""
+    error = verdict.error
+    yield f"{verdict.name} is {verdict.grade}" + f": {error.jumps} jumps of the depth" * bool(error.jumps)
+    for cause in verdict.causes:
+        yield f"  cause: {cause.what}"
+        yield f"    fix: {cause.fix}"
+    if error.reason:
+        yield f"  not measurable: {error.reason}"
+        return
+    assert error.rotation_deg is not None
+    assert error.position_m is not None
+    axes = ", ".join(f"{axis} {turn.show(sign='+')}" for axis, turn in zip("xyz", error.rotation_deg, strict=True))
+    yield f"  {'rotation:':17}{axes} degrees"
+    right, down, ahead = (one.show(100, sign="+") for one in error.position_m)
+    yield f"  {'position:':17}right {right}, down {down}, ahead {ahead} cm"
+    if error.offset_s is not None:
+        yield f"  {'moment:':17}{error.offset_s.show(1000, '+')} ms after the images"
     yield from list_purposes(verdict.purposes)
 
 

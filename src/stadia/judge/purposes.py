@@ -78,6 +78,7 @@ UNITS: Mapping[str, tuple[str, float, str]] = {
     "clock_s": ("offset of the clocks", 1000.0, "ms"),
     "epipolar_px": ("matches off their epipolar lines", 1.0, "px"),
     "shift_px": ("displacement of the image", 1.0, "px"),
+    "edge_px": ("points off their place in the image", 1.0, "px"),
     "point_m": ("a point half a metre away", 1000.0, "mm"),
     "residual_m": ("the camera by robot and images", 1000.0, "mm"),
 }
@@ -173,6 +174,13 @@ PAIR_PURPOSES: Mapping[str, Purpose] = {
 }
 """Purposes that the calibration of two cameras that see the same is judged for."""
 
+LIDAR_PURPOSES: Mapping[str, Purpose] = {
+    "fusion": Purpose(
+        "fusion", (PurposeLimit("edge_px", 3.0, "chosen: the distance of two columns of a scan"),), "fusion=3px"
+    )
+}
+"""Purposes that the calibration of LiDAR and camera is judged for."""
+
 GYROSCOPE_PURPOSES: Mapping[str, Purpose] = {
     "odometry": Purpose(
         "odometry",
@@ -214,7 +222,7 @@ def parse_purpose(text: str, known: Mapping[str, Purpose] | None = None) -> Purp
     if parsed is None:
         return purpose
     value = float(parsed[1]) * {"%": 0.01, "px": 1.0, **_LENGTHS_M}[parsed[2]]
-    given = ("length_share", "depth_share", "position_m", "point_m", "residual_m", "shift_px", "epipolar_px")
+    given = ("length_share", "depth_share", "position_m", "point_m", "residual_m", "shift_px", "epipolar_px", "edge_px")
     limits = tuple(replace(limit, most=value) if limit.field in given else limit for limit in purpose.limits)
     return replace(purpose, limits=limits, asked=text.strip())
 
