@@ -35,6 +35,19 @@ def test_scenes_of_folders_have_names_results_and_groups(tmp_path: Path) -> None
     assert [item.name for item in list_items(tmp_path / "robot-*" / "a")] == ["robot-1/a", "robot-2/a", "robot-10/a"]
 
 
+def test_episodes_of_lerobot_are_items_with_their_camera_as_group(tmp_path: Path) -> None:
+    for camera in ("top", "wrist"):
+        folder = tmp_path / "videos" / "chunk-000" / f"observation.images.{camera}"
+        folder.mkdir(parents=True)
+        for episode in range(2):
+            (folder / f"episode_{episode:06d}.mp4").touch()
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "info.json").write_text("{}")
+    items = list_items(tmp_path)
+    assert len(items) == 4
+    assert items[0].groups["part 3"] == "observation.images.top"
+
+
 def test_a_scene_is_an_item_and_images_alone_are(tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene")
     assert [(item.name, item.result) for item in list_items(scene)] == [("scene", scene)]

@@ -13,7 +13,7 @@ import pytest
 from tests.audit.rooms import find_poses, write_scene
 from tests.refusals import refuses
 
-from stadia.audit.audit_files import EXCLUDE, TABLE
+from stadia.audit.audit_files import BADGE, EXCLUDE, TABLE
 from stadia.audit.image_sample import ImageSample
 from stadia.audit.item_images import open_item
 from stadia.audit.items import list_items
@@ -60,6 +60,7 @@ def test_an_audit_names_what_is_wrong_and_resumes(dataset: Path, tmp_path: Path)
         rows = list(csv.DictReader(stream))
     assert [row["item"] for row in rows[:2]] == ["inverted", "damaged"], "the worst first"
     assert {path.stem[:-9] for path in (out / "proof").iterdir()} == {"inverted", "longer"}
+    assert "3 of 5 good" in (out / BADGE).read_text()
     page = (out / PAGE).read_text()
     assert page.count("<img ") == 2
     assert page.index("inverted") < page.index("longer") < page.index("right-1")

@@ -1,4 +1,4 @@
-"""Write the results of an audit: audit.csv, audit.parquet, common.csv and exclude.txt."""
+"""Write the results of an audit: audit.csv, audit.parquet, common.csv, exclude.txt and badge.svg."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ from stadia.io.atomic_files import atomic_write, write_lines, write_text
 from stadia.judge.error import QUANTITIES, Measured
 
 TABLE, PARQUET, COMMON, EXCLUDE = "audit.csv", "audit.parquet", "common.csv", "exclude.txt"
+BADGE = "badge.svg"
+
+BADGE_COLORS = ((0.02, "#4c1"), (0.1, "#dfb317"), (1.0, "#e05d44"))
+"""Largest share of bad items, and the color of the badge: green, yellow, red."""
+
+LETTER_PX = 6.6
+"""Mean width of a letter of the badge."""
 
 
 def sort_worst_first(verdicts: Sequence[ItemVerdict]) -> list[ItemVerdict]:
@@ -27,7 +34,7 @@ def sort_worst_first(verdicts: Sequence[ItemVerdict]) -> list[ItemVerdict]:
 
 
 def write_tables(folder: Path, verdicts: Sequence[ItemVerdict], common: Sequence[CommonFault]) -> list[str]:
-    """Write all tables of an audit, and return their names. The one in parquet needs pyarrow.
+    """Write all tables of an audit and its badge, and return their names. The table in parquet needs pyarrow.
 
     folder: folder of the audit.
     verdicts: verdicts on all items.
@@ -38,10 +45,38 @@ def write_tables(folder: Path, verdicts: Sequence[ItemVerdict], common: Sequence
     write_csv(folder / COMMON, [describe_common(fault) for fault in common])
     bad = [verdict.item for verdict in verdicts if verdict.is_bad]
     write_lines(folder / EXCLUDE, ["# items that stadia audit judges as bad, one a line", *bad])
-    written = [TABLE, COMMON, EXCLUDE]
+    write_text(folder / BADGE, draw_badge(verdicts))
+    written = [TABLE, COMMON, EXCLUDE, BADGE]
     if _write_parquet(folder / PARQUET, rows):
         written.insert(1, PARQUET)
     return written
+
+
+def draw_badge(verdicts: Sequence[ItemVerdict]) -> str:
+    """Return a picture for the page of a dataset (SVG): how many items are judged and not bad.
+
+    verdicts: verdicts on all items.
+
+    Examples:
+        >>> good = ItemVerdict(item="a", grade="usable")
+        >>> "1 of 2 good" in draw_badge([good, ItemVerdict(item="b", grade="unusable", is_bad=True)])
+        True
+    """
+    bad = sum(one.is_bad for one in verdicts)
+    good = sum(not one.is_bad and one.grade != Verdict.NOT_JUDGED for one in verdicts)
+    color = next(color for most, color in BADGE_COLORS if bad <= most * len(verdicts))
+    name, text = "stadia audit", f"{good} of {len(verdicts)} good"
+    left, right = (round(LETTER_PX * len(words) + 12) for words in (name, text))
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img">
+<title>{name}: {text}</title>
+<rect width="{left + right}" height="20" rx="3" fill="#555"/>
+<path d="M{left} 0h{right - 3}a3 3 0 0 1 3 3v14a3 3 0 0 1-3 3h-{right - 3}z" fill="{color}"/>
+<g fill="#fff" text-anchor="middle" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11">
+<text x="{left / 2}" y="14" textLength="{left - 12}">{name}</text>
+<text x="{left + right / 2}" y="14" textLength="{right - 12}">{text}</text>
+</g>
+</svg>
+"""
 
 
 def describe_row(verdict: ItemVerdict, common: Sequence[CommonFault]) -> dict[str, Any]:

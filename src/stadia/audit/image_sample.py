@@ -69,7 +69,11 @@ class ImageSample:
         step = max((len(allowed) - 1) // (count - 1), 1)
         while True:
             starts = [min(int(share * len(allowed)), len(allowed) - 1 - step) for share in PROBES]
-            found = [self._count_matches(allowed[start], allowed[start + step]) for start in starts]
+            found = list[int]()
+            for start in starts:
+                found.append(self._count_matches(allowed[start], allowed[start + step]))
+                if found[-1] < MIN_OVERLAP and step > 1:  # the other places decide nothing
+                    break
             if min(found) >= MIN_OVERLAP:
                 return step
             if step == 1:
