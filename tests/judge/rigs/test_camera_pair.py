@@ -87,6 +87,12 @@ def test_a_move_across_the_baseline_is_measured_and_one_along_it_is_not() -> Non
     assert list_causes(measure_pair(make_instants(), K, K, longer)) == []
 
 
+def test_a_turn_that_moves_far_points_behind_the_cameras_is_no_exchange() -> None:
+    D = from_rotation_translation(so3_exp(np.radians([0.0, 6.0, 0.0])), np.zeros(3))
+    for turn in (D, invert_pose(D)):
+        assert "exchanged" not in list_causes(measure_pair(make_instants(), K, K, turn @ T_RIGHT_LEFT))
+
+
 def test_exchanged_cameras_and_k_of_another_size_are_named() -> None:
     instants = make_instants()
     assert list_causes(measure_pair(instants, K, K, invert_pose(T_RIGHT_LEFT))) == ["exchanged"]

@@ -264,7 +264,7 @@ def _find_view(
     """Return the size of the images that K of the second camera is for, whether the cameras are exchanged, and the
     calibration without both.
     """
-    tried = []
+    tried, poses = list[float](), list[Array]()
     for size in SIZES:
         K = K_second.copy()
         K[:2] /= size
@@ -272,13 +272,16 @@ def _find_view(
         problem = _Problem(instants, K_first, K, T_second_first, across, [None] * len(instants))
         numbers, _ = _solve(problem, [True] * 5 + [False] * 2, rounds=6)
         tried.append(float(np.median(np.abs(problem.find_residuals(numbers)))))
+        poses.append(problem.find_pose(numbers))
         if size == 1 and tried[0] < max(float(K_first[0, 2]) * 2 / 640, 0.5):
             break
     best = int(np.argmin(tried))
-    size = SIZES[best] if tried[best] * MIN_SIZE_FALL < tried[0] else 1.0
+    best = best if tried[best] * MIN_SIZE_FALL < tried[0] else 0
+    size = SIZES[best]
     K = K_second.copy()
     K[:2] /= size
-    is_exchanged = _find_ahead(instants, K_first, K, T_second_first) < MIN_AHEAD
+    # by the adjusted pose: a wrong rotation moves far points behind the cameras
+    is_exchanged = _find_ahead(instants, K_first, K, poses[best]) < MIN_AHEAD
     given = invert_pose(T_second_first) if is_exchanged else T_second_first
     across = np.linalg.svd(given[:3, 3][None])[2][1:]
     return size, is_exchanged, _Problem(instants, K_first, K, given, across, [None] * len(instants))
@@ -371,7 +374,7 @@ def _solve(
     return numbers, covariance
 
 
-LENS_PX, LENS_LENGTH = 0.2, 0.25
+LENS_PX, LENS_LENGTH = 0.3, 0.25
 """What calibrations of lenses leave open: a smooth field of displacements with this deviation, pixels of images of 640,
 and this correlation length, as a share of the image. Calibrations with a target leave .1 to .3 pixels.
 """
