@@ -38,6 +38,7 @@ from stadia.sfm.map_evidence import (
     measure_aside,
     measure_errors,
     measure_standing,
+    measure_zoom,
     select_frames,
     select_pairs,
 )
@@ -113,6 +114,9 @@ class CameraEstimate:
 
 STANDING_PAIRS = 6
 """Number of pairs of keyframes that reveal a stationary camera before all features are computed."""
+
+TURNING_PAIRS = 24
+"""Number of pairs of keyframes along the video that reveal a camera that only turns or zooms."""
 
 COMPLETE = 0.95
 """No further way of matching or mapping is tried if this share of the keyframes has a pose."""
@@ -243,14 +247,31 @@ def map_key_frames(
     return best.estimate, best.parts, pairs
 
 
-def check_motion(stream: FrameStream, keys: Sequence[int], work: Path, static: NDArray[np.bool_] | None) -> None:
-    """Raise DataError for a camera that stands, from the features of a few pairs of keyframes.
+def check_motion(
+    stream: FrameStream,
+    keys: Sequence[int],
+    work: Path,
+    static: NDArray[np.bool_] | None,
+    given: LensCamera | None = None,
+) -> None:
+    """Raise DataError for a camera that stands, only turns or only zooms, from a few pairs of keyframes.
 
-    The features are kept in `work`; the other arguments are the same as for `map_key_frames`.
+    If STANDING_PAIRS pairs show a turn or a zoom, TURNING_PAIRS pairs along the whole video must show it too. The
+    features are kept in `work`; the arguments are the same as for `map_key_frames`.
     """
     if stream.has_several_cameras:
         return
-    first = np.unique(np.linspace(0, max(len(keys) - 1 - OVERLAP, 0), STANDING_PAIRS).round().astype(int))
+    few = _match_spread_pairs(stream, keys, work, static, STANDING_PAIRS)
+    _refuse_standing(stream, few)
+    if _name_fixed_place(stream, few, given):
+        _check_matches(stream, _match_spread_pairs(stream, keys, work, static, TURNING_PAIRS), given)
+
+
+def _match_spread_pairs(
+    stream: FrameStream, keys: Sequence[int], work: Path, static: NDArray[np.bool_] | None, count: int
+) -> list[FramePair]:
+    """Return the matches of pairs of keyframes, OVERLAP keyframes apart, that are spread over the video."""
+    first = np.unique(np.linspace(0, max(len(keys) - 1 - OVERLAP, 0), count).round().astype(int))
     pairs = [(keys[row], keys[min(row + OVERLAP, len(keys) - 1)]) for row in first.tolist()]
     files = collect_features(stream, sorted({key for pair in pairs for key in pair}), work, no_progress)
     matched = list[FramePair]()
@@ -260,7 +281,7 @@ def check_motion(stream: FrameStream, keys: Sequence[int], work: Path, static: N
         rows = match_sift_features(one, two)
         seen, moved = (found.xy[row].astype(np.float64) for found, row in zip((one, two), rows.T, strict=True))
         matched.append(FramePair(*pair, seen, moved, np.zeros(len(rows), bool)))
-    _refuse_standing(stream, matched)
+    return matched
 
 
 ROW_ROUNDS = 3
@@ -306,15 +327,24 @@ def _refuse_standing(stream: FrameStream, pairs: Sequence[FramePair]) -> None:
 
 
 def _check_matches(stream: FrameStream, pairs: Sequence[FramePair], given: LensCamera | None) -> None:
-    """Raise DataError for a camera that stands or only turns."""
+    """Raise DataError for a camera that stands, only turns or only zooms."""
     _refuse_standing(stream, pairs)
-    focal_px = None
-    if given is None:
-        focal_px = find_rotation_focal([(pair.xy_first, pair.xy_second) for pair in pairs], *stream.small_size)
+    if why := _name_fixed_place(stream, pairs, given):
+        raise stream.make_no_map_error(why, STANDING_SCENE)
+
+
+def _name_fixed_place(stream: FrameStream, pairs: Sequence[FramePair], given: LensCamera | None) -> str:
+    """Return how matches show that a camera without a given lens stays in one place; "" if they do not."""
+    if given is not None:
+        return ""
+    focal_px = find_rotation_focal([(pair.xy_first, pair.xy_second) for pair in pairs], *stream.small_size)
     if focal_px is not None:
         fov_deg = math.degrees(2 * math.atan(stream.small_size[1] / 2 / focal_px))
-        why = f"a camera that only turns (by its matches, with a field of view of {fov_deg:.0f} degrees)"
-        raise stream.make_no_map_error(why, STANDING_SCENE)
+        return f"a camera that only turns (by its matches, with a field of view of {fov_deg:.0f} degrees)"
+    zoomed = measure_zoom(pairs)
+    if not stream.has_several_cameras and zoomed > MAP_LIMITS["zoomed"].unusable:
+        return f"a camera that only zooms (a change of focal length explains {zoomed:.0%} of its matches)"
+    return ""
 
 
 def map_parts(

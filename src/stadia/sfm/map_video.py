@@ -126,7 +126,7 @@ def map_video(
     with hold_stages(_name_stages(stream, given, cache)) as work:
         keys = choose_key_frames(stream, work, track)
         static = stream.find_static()
-        check_motion(stream, keys.keys, work, static)
+        check_motion(stream, keys.keys, work, static, given)
         features = collect_features(stream, keys.keys, work, track)
         lenses = list[LensCamera]()
         if stream.has_several_cameras:
