@@ -1,11 +1,16 @@
-"""Measure what the automatic choices of number formats cost and gain, next to their alternatives.
+"""Measure what the automatic choices of number formats and backends cost and gain, next to their alternatives.
 
     python benchmarks/choices.py [--sets AVX2 AVX512_CORE_BF16 AVX512_CORE_AMX] [--repeats 3] [--json FILE]
+    python benchmarks/choices.py --video VIDEO [--backends auto openvino] [--frames 55] [--before SRC]
 
 A training step of `selfsup` (ResNet-18, 320x96, batch 2) runs in float32 and in bf16, in turns and on one thread. Each
 set of instructions has its own process: ONEDNN_MAX_CPU_ISA limits oneDNN to it, so that one processor stands for older
 ones. Printed are processor seconds (median), the rates that `stadia doctor` prints, and what
 `training.precision=auto` chooses.
+
+With `--video`, `stadia predict` writes the depth of its first frames by `base` and each backend, after one run that
+fills the cache. `--before` is the folder `src` of another version, which takes turns. Printed are processor seconds of
+the whole command.
 """
 
 from __future__ import annotations
@@ -13,7 +18,9 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -49,10 +56,30 @@ def measure_steps(repeats: int) -> dict[str, object]:
     }
 
 
+def measure_backends(video: Path, backends: Sequence[str], frames: int, before: str) -> list[Row]:
+    """Return the processor seconds of predictions of the first frames of a video by each backend."""
+    rows: list[Row] = []
+    for backend in backends:
+        for version, source in (("now", ""), ("before", before)):
+            if (version == "before" and not source) or (backend, version) == ("auto", "before"):
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                environment = {"STADIA_CACHE": f"{folder}/cache", **({"PYTHONPATH": source} if source else {})}
+                options = (f"data.frames=[0,{frames}]", "--no-video", "--no-cloud", "--backend", backend)
+                words = (sys.executable, "-m", "stadia", "predict", video, *options, "--out")
+                seconds = [run_command(*words, f"{folder}/{number}", **environment).cpu_s for number in range(2)]
+            rows.append({"backend": backend, "version": version, "first_s": seconds[0], "again_s": seconds[1]})
+    return rows
+
+
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--video", type=Path)
+    parser.add_argument("--backends", nargs="+", default=["auto", "onnxruntime", "openvino", "torch"])
+    parser.add_argument("--frames", type=int, default=55)
+    parser.add_argument("--before", default="")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--here", action="store_true", help="measure in this process")
     arguments = parser.parse_args()
@@ -63,7 +90,9 @@ def main() -> None:
     flags = [flag for flag in processor.get("flags", "").split() if "bf16" in flag or "avx" in flag]
     print(f"{processor['name']}, {processor['cores']} cores, {' '.join(flags)}")
     rows: list[Row] = []
-    for limit in arguments.sets:
+    if arguments.video is not None:
+        rows = measure_backends(arguments.video, arguments.backends, arguments.frames, arguments.before)
+    for limit in arguments.sets if arguments.video is None else ():
         command = (sys.executable, __file__, "--here", "--repeats", arguments.repeats)
         run = run_command(*command, ONEDNN_MAX_CPU_ISA=limit)
         rows.append({"instructions": limit, **json.loads(run.output.splitlines()[-1])})

@@ -1,10 +1,14 @@
 """Measure the time of each `--help`, of the imports of a command, and until its first line.
 
     python benchmarks/start.py [--repeats 5] [--help-only] [--run RUN --data DATA]
+    python benchmarks/start.py --photo PHOTO [--before SRC]
 
 Medians over the repeats, interleaved, process start and end included. The goals are 0.3 s for a help and 2 s for a
 first line. `--run`, `--data`: a run and a dataset, to measure when `check`, `predict`, `odometry` and `train` print
 their first line.
+
+`--photo`: measure the processor time of `stadia predict PHOTO` from the shell to the files, after one run that compiles
+the modules. `--before` is the folder `src` of another version, which takes turns.
 """
 
 # mypy: disable-error-code="union-attr"
@@ -18,6 +22,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from harness import run_command
 
 from stadia.cli.main import app
 
@@ -84,13 +90,40 @@ def print_first_lines(run: str, data: str, repeats: int) -> None:
         print(f"{name:12} {here:.2f} s to its first line{'' if here < GOAL_S else f'  above {GOAL_S} s'}")
 
 
+PHOTO_GOAL_S = 2.5
+
+
+def print_photo(photo: Path, before: str, repeats: int) -> None:
+    """Print the processor seconds of a prediction of a photo by `base`."""
+    times: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(repeats + 1):
+            for version, source in (("now", ""), ("before", before)):
+                if version == "before" and not source:
+                    continue
+                environment = {"PYTHONPYCACHEPREFIX": f"{folder}/compiled", "PYTHONDONTWRITEBYTECODE": ""}
+                environment |= {"PYTHONPATH": source} if source else {}
+                words = ("predict", photo, "--out", f"{folder}/{version}-{number}")
+                run = run_command(sys.executable, "-m", "stadia", *words, **environment)
+                times.setdefault(version, []).append(run.cpu_s)
+    for version, measured in times.items():
+        median = statistics.median(measured[1:])
+        goal = "" if median < PHOTO_GOAL_S else f"  above {PHOTO_GOAL_S} s"
+        print(f"predict PHOTO, {version:8} {median:.2f} s of processor{goal}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--help-only", action="store_true")
     parser.add_argument("--run")
     parser.add_argument("--data")
+    parser.add_argument("--photo", type=Path)
+    parser.add_argument("--before", default="")
     arguments = parser.parse_args()
+    if arguments.photo is not None:
+        print_photo(arguments.photo, arguments.before, arguments.repeats)
+        return
     print_medians(
         {line: ["-m", "stadia", *words] for line, words in list_helps().items()}, arguments.repeats, HELP_GOAL_S
     )

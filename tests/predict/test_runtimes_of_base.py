@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stadia.core.types import Camera
+from stadia.data.frame_preparation import Frame, PreparedFrame
 from stadia.predict.network import open_network
 from stadia.predict.networks import base
 from stadia.predict.networks.base import MIN_OPENVINO_FRAMES, BasePredictor, choose_runtime
@@ -66,3 +67,23 @@ def test_exports_of_a_network_without_a_run_are_kept_in_the_cache(
     (tmp_path / "file").touch()
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "file"))
     assert find_export_folder(open_network("base").open_in_torch().checkpoint) is None
+
+
+def test_a_photo_runs_the_network_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[tuple[str, ...]] = []
+    run = base.BaseSession.run
+
+    def count(self: base.BaseSession, image: np.ndarray, *outputs: str) -> list[np.ndarray]:
+        runs.append(outputs)
+        return run(self, image, *outputs)
+
+    image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    camera = Camera(np.array([[80.0, 0, 48], [0, 80.0, 32], [0, 0, 1]]), HEIGHT, WIDTH)
+    monkeypatch.setattr(base.BaseSession, "run", count)
+    predictor = BasePredictor(HEIGHT, WIDTH)
+    network = open_network("base")
+    assert network.measure_strangeness(predictor, iter([Frame("0", image, camera.K)])) is not None
+    shown = PreparedFrame.prepare(predictor, Frame("0", image, camera.K)).image[None]
+    found = predictor.maps(shown, camera)
+    assert len(runs) == 1
+    np.testing.assert_array_equal(found.inverse_depth, BasePredictor(HEIGHT, WIDTH).maps(shown, camera).inverse_depth)

@@ -11,7 +11,6 @@ from itertools import permutations, product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from stadia.geometry.poses import invert_pose
 
@@ -237,6 +236,8 @@ def reorder_quaternions(T: Array, meant: QuaternionOrder) -> Array:
         >>> reorder_quaternions(T, QuaternionOrder.XYZW)[0, :3, :3].tolist()
         [[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]]
     """
+    from scipy.spatial.transform import Rotation  # slow to import
+
     is_w_first = meant is QuaternionOrder.WXYZ
     written = Rotation.from_matrix(T[:, :3, :3]).as_quat(scalar_first=not is_w_first)
     return replace_rotations(T, Rotation.from_quat(written, scalar_first=is_w_first).as_matrix())

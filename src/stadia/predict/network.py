@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -516,10 +516,14 @@ class BaseNetwork(Network):
         return BasePredictor(*size, flip=options.flip, backend=options.backend or ONNXRUNTIME)
 
     def measure_strangeness(self, predictor: Predictor, frames: Iterable[Frame]) -> float | None:
-        session = open_session()
+        first = list(islice(frames, 2))
         scores = []
-        for frame in frames:
-            (features,) = session.run(PreparedFrame.prepare(predictor, frame).image[None], "features")
+        for frame in chain(first, frames):
+            image = PreparedFrame.prepare(predictor, frame).image[None]
+            if isinstance(predictor, BasePredictor):
+                features = predictor.find_features(image, is_photo=len(first) == 1)
+            else:
+                (features,) = open_session().run(image, "features")
             scores.append(float(measure_strangeness(features)[0]))
         return float(np.median(scores)) if scores else None
 

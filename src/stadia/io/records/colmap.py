@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
 from stadia.geometry.conventions import Direction, write_poses
@@ -503,6 +502,8 @@ def join_camera(K: Array, distortion: Array, lens: Lens | None, size: tuple[int,
 
 
 def _list_rows(reconstruction: Reconstruction, ids: Sequence[int]) -> Iterator[tuple[int, list[float], int, str]]:
+    from scipy.spatial.transform import Rotation  # slow to import
+
     T = reconstruction.T_camera_world
     quaternions = Rotation.from_matrix(T[:, :3, :3]).as_quat()[:, [3, 0, 1, 2]]
     for row, name in enumerate(reconstruction.names):

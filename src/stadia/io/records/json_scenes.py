@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
 from stadia.geometry.cameras import make_K
@@ -747,6 +746,8 @@ def write_record3d(reconstruction: Reconstruction, out: Path) -> None:
     reconstruction: cameras and poses of one image size.
     out: the new file; a folder gets a file `metadata`.
     """
+    from scipy.spatial.transform import Rotation  # slow to import
+
     file = find_record3d(reconstruction.path)
     content = read_json(file, expected=RECORD3D_FILE, max_bytes=MAX_BYTES) if file is not None else {}
     T = _write_opengl(reconstruction)

@@ -6,7 +6,6 @@ from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
 from stadia.geometry.conventions import read_poses, write_poses
@@ -46,6 +45,8 @@ def make_poses(numbers: Array, format: Format, where: Callable[[int], str]) -> A
         >>> make_poses(np.array([[0.5, 1, 2, 3, 0, 0, 0, 1]]), TUM, str)[0, :3].tolist()
         [[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 2.0], [0.0, 0.0, 1.0, 3.0]]
     """
+    from scipy.spatial.transform import Rotation  # slow to import
+
     start_of, start = dict[str, int](), 0
     for column in format.columns.split():
         start_of[column] = start
@@ -96,6 +97,8 @@ def write_numbers(T_world_camera: Array, format: Format) -> Array:
         >>> write_numbers(np.eye(4)[None], POSITION_FIRST).tolist()
         [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]]
     """
+    from scipy.spatial.transform import Rotation  # slow to import
+
     T = write_poses(T_world_camera, format.axes, format.direction)
     rotations = Rotation.from_matrix(T[:, :3, :3])
     parts = {

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation, Slerp
 
 from stadia.core.errors import DataError
 from stadia.geometry.conventions import Direction, read_poses, write_poses
@@ -364,6 +363,8 @@ def interpolate_poses(reconstruction: Reconstruction, times_s: Sequence[float] |
 
     Raises DataError if the poses have no rising times.
     """
+    from scipy.spatial.transform import Rotation, Slerp  # slow to import
+
     known = reconstruction.times_s
     if known is None or len(known) < 2 or not (np.diff(known) > 0).all():
         found, fix = "poses without rising times", "use a trajectory with times, such as TUM's"

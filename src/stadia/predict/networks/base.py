@@ -42,6 +42,9 @@ It was fitted to mean encoder features of such photos and of other images (exper
 
 LICENCE = "Apache-2.0"
 
+MAPS = ("inverse_depth", "log_uncertainty")
+"""Outputs of the network that are maps."""
+
 RUNTIMES = (ONNXRUNTIME, OPENVINO)
 """Backends that run the file without PyTorch."""
 
@@ -217,7 +220,7 @@ def _time_runtimes(height: int, width: int) -> dict[str, float]:
     for _ in range(TIMED_RUNS):
         for name, session in sessions.items():
             start_s = time.perf_counter()
-            session.run(image, "inverse_depth", "log_uncertainty")
+            session.run(image, *MAPS)
             seconds[name] = min(seconds[name], time.perf_counter() - start_s)
     return seconds
 
@@ -239,6 +242,18 @@ class BasePredictor:
         self.session: BaseSession | OpenvinoSession = (
             open_openvino_session(height, width) if is_openvino else open_session()
         )
+        self._photo: tuple[NDArray[np.float32], list[NDArray[np.float32]]] | None = None
+
+    def find_features(self, image: NDArray[np.float32], *, is_photo: bool = False) -> NDArray[np.float32]:
+        """Return the mean encoder features (B, C) of images (B, 3, H, W).
+
+        is_photo: whether the same images are predicted next, so that the network runs once for both.
+        """
+        if not is_photo:
+            return self.session.run(image, "features")[0]
+        features, *maps = self.session.run(image, "features", *MAPS)
+        self._photo = image, maps
+        return features
 
     def inverse_depth(self, image: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
         """Return inverse depth (B, 1, H, W) in 1/m of images (B, 3, H, W)."""
@@ -249,7 +264,9 @@ class BasePredictor:
         return average_mirrored(self._predict, image, camera) if self.flip else self._predict(image, camera)
 
     def _predict(self, image: NDArray[np.float32], camera: Camera) -> PredictedMaps:
-        inverse_depth, log_uncertainty = self.session.run(image, "inverse_depth", "log_uncertainty")
+        is_known = self._photo is not None and np.array_equal(self._photo[0], image)
+        maps = self._photo[1] if self._photo is not None and is_known else self.session.run(image, *MAPS)
+        inverse_depth, log_uncertainty = maps
         ratio = relative_focal(camera.K, camera.height, camera.width) / CANONICAL_FOCAL
         scaled = inverse_depth / ratio.reshape(-1, 1, 1, 1).astype(np.float32)
         return PredictedMaps(scaled, log_uncertainty=log_uncertainty)
