@@ -6,7 +6,7 @@ CLIPS.csv has the columns `id`, `file` (relative to the CSV), `is_mappable` ("ye
 are left out), `camera_determined` ("yes" or "no") and `split` ("choose" for clips by which thresholds are chosen,
 "judge" and "unseen20" for the others). A path is judged right if it is usable for a clip that can be mapped, and
 unusable or refused for one that cannot. A camera is judged right if it is usable where the motion determines it, and
-doubtful elsewhere. Of a video, the first `frames` are read, or every `stride`-th. Finished clips are in FOLDER with
+doubtful elsewhere. Of a video, the first `frames` times `stride` frames are read. Finished clips are in FOLDER with
 all measurements, and are not mapped again.
 
 benchmarks/clips.csv lists public clips with source, licence and answers; fetch them, and add the column `file`.
@@ -38,11 +38,7 @@ def judge_clip(row: dict[str, str], source: Path, out: Path) -> dict[str, Any]:
         return json.loads(kept.read_text())
     start = time.process_time()
     found: dict[str, Any] = {"clip": name}
-    options: dict[str, Any] = {}
-    if int(row["stride"]) > 1:
-        options["stride"] = int(row["stride"])
-    elif source.is_file():
-        options["frames"] = [0, int(row["frames"])]
+    options = {} if source.is_dir() else {"frames": [0, int(row["frames"]) * int(row["stride"])]}
     try:
         verdict = map_video(source, options=options, out=out / f"{name}.map").found.verdict
         assert verdict is not None

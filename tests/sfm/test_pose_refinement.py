@@ -191,6 +191,16 @@ def test_cameras_explain_their_own_errors_and_right_poses_stay() -> None:
     assert np.array_equal(scattered.posed.K, scattered.given.K)
 
 
+@pytest.mark.parametrize(("names", "moves"), [(("center", "aspect", "lens"), True), (("lens",), False)])
+def test_a_principal_point_that_is_not_open_stays(names: tuple[str, ...], moves: bool) -> None:
+    """That of a map whose camera nobody gave is a convention."""
+    shifted = K + 12.0 * (np.arange(9).reshape(3, 3) == 2)
+    adjusted = adjust_poses(make_reconstruction(T_TRUE, shifted), make_matches(), open_parameters=names, threads=1)
+    assert (np.abs(adjusted.posed.K[0, 0, 2] - K[0, 2]) < 3) == moves
+    assert (adjusted.posed.K[0, 0, 2] == shifted[0, 2]) != moves
+    assert np.isfinite(adjusted.cameras[0].shift_deviation_px).all() == moves
+
+
 def test_errors_that_neighbors_share_grow_with_the_change_of_view() -> None:
     points = np.random.default_rng(0).uniform((-2, -2, 5), (2, 2, 7), (40, 3))
     T = T_TRUE[[0, 0, COUNT - 1]]

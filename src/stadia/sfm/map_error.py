@@ -30,18 +30,20 @@ from stadia.sfm.pose_error import (
     measure_error,
     open_images,
 )
-from stadia.sfm.pose_refinement import AdjustedPoses, adjust_poses
+from stadia.sfm.pose_refinement import LEVELS, AdjustedPoses, adjust_poses
 from stadia.sfm.reconstruction import MAX_ERROR_PX
 from stadia.sfm.sparse_map import Array, SparseMap
 
 
 def adjust_map_poses(
-    sparse: SparseMap, pairs: Sequence[FramePair], *, threads: int | None = None
+    sparse: SparseMap, pairs: Sequence[FramePair], *, has_camera: bool = True, threads: int | None = None
 ) -> tuple[AdjustedPoses, ImageMatches]:
     """Adjust the poses and the camera of a map to its matches, as if another program had made it.
 
     sparse: the map.
     pairs: matches of pairs of keyframes, with the held-out ones.
+    has_camera: whether the user gave the camera. Else the principal point is in the middle by convention and pixels are
+        square, as videos have them to a percent or two; a path along few directions makes up for much more.
     threads: number of threads; None takes one for each processor.
 
     Returns the poses before and after, and the matches.
@@ -61,7 +63,8 @@ def adjust_map_poses(
     names = tuple(f"{index:06d}" for index in range(every))
     still = remove_row_motion(sparse, select_pairs(sparse, pairs))
     matches = ImageMatches(names, np.tile(size, (every, 1)), still)
-    return adjust_poses(posed, matches, threads=threads), matches
+    names = LEVELS if has_camera else ("lens",)
+    return adjust_poses(posed, matches, open_parameters=names, threads=threads), matches
 
 
 def confirm_wrong_images(adjusted: AdjustedPoses, matches: ImageMatches) -> list[PoseDifference]:
@@ -151,7 +154,7 @@ def measure_evidence(
     in_other_parts: number of frames that have a pose in other parts of the video.
     threads: number of threads; None takes one for each processor.
     """
-    adjusted, matches = adjust_map_poses(sparse, pairs, threads=threads)
+    adjusted, matches = adjust_map_poses(sparse, pairs, has_camera=has_camera, threads=threads)
     if not has_camera:
         adjusted = free_focal_length(adjusted)
     placed = np.isfinite(T_world_camera).all((1, 2))

@@ -191,6 +191,7 @@ def adjust_poses(
     matches: ImageMatches,
     *,
     focal_factor: float = 1.0,
+    open_parameters: Sequence[str] = LEVELS,
     track: TrackProgress = no_progress,
     threads: int | None = None,
 ) -> AdjustedPoses:
@@ -202,6 +203,7 @@ def adjust_poses(
     reconstruction: cameras and poses, or the images that have them.
     matches: independent matches.
     focal_factor: factor on the given focal lengths with which the adjustment starts.
+    open_parameters: parameters of cameras that may be wrong next to the focal length, keys of FREE.
     track: shows progress.
     threads: number of threads; None takes one for each processor.
 
@@ -221,7 +223,8 @@ def adjust_poses(
             judge_candidate(replace(posed, T_camera_world=longer.posed.T_camera_world), matches), matches, threads
         )
     of_given = finish_candidate(near, matches, threads)
-    found = _try_cameras(given, of_given, longer, matches, threads)
+    names = [name for name in open_parameters if name != "lens" or posed.lenses is None]
+    found = _try_cameras(given, of_given, longer, matches, names, threads)
     next(steps, None)
     found = _try_more_parameters(given, found, matches, threads)
     for _ in steps:
@@ -247,28 +250,28 @@ def adjust_poses(
 
 
 def _try_cameras(
-    given: Candidate, of_given: Candidate, longer: Candidate, matches: ImageMatches, threads: int
+    given: Candidate, of_given: Candidate, longer: Candidate, matches: ImageMatches, names: Sequence[str], threads: int
 ) -> _FoundCameras:
     """Try cameras alone, and else another focal length.
 
     of_given: adjusted poses with the given cameras.
     longer: adjusted poses with a free focal length.
+    names: the other parameters that may be wrong.
     """
-    left = [name for name in LEVELS if name != "lens" or given.posed.lenses is None]
-    alone = _adjust_cameras(given, of_given, matches, ["focal", *left], threads)
+    alone = _adjust_cameras(given, of_given, matches, ["focal", *names], threads)
     if alone is not None:
         best, changed, of_changed = alone
         with_focal = best if "focal" in changed else finish_candidate(best, matches, threads, ("focal",))
         cameras = _measure_cameras(given, with_focal, ("focal",))
         for name in changed:
             cameras = _take_parameter(cameras, name, of_changed)
-        return _FoundCameras(best, best, cameras, (), [name for name in left if name not in changed], [])
+        return _FoundCameras(best, best, cameras, (), [name for name in names if name not in changed], [])
     cameras = _measure_cameras(given, longer, ("focal",))
     if not any(camera.is_claimed("focal", CLAIM) for camera in cameras):
-        return _FoundCameras(of_given, longer, cameras, (), left, [])
+        return _FoundCameras(of_given, longer, cameras, (), [*names], [])
     if _is_confirmed(cameras, "focal", of_given, longer):
-        return _FoundCameras(longer, longer, cameras, ("focal",), left, [])
-    return _FoundCameras(of_given, longer, cameras, (), left, [longer])
+        return _FoundCameras(longer, longer, cameras, ("focal",), [*names], [])
+    return _FoundCameras(of_given, longer, cameras, (), [*names], [longer])
 
 
 def _try_more_parameters(given: Candidate, found: _FoundCameras, matches: ImageMatches, threads: int) -> _FoundCameras:
