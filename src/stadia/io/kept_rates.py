@@ -11,7 +11,7 @@ from typing import Any
 from stadia import __version__
 from stadia.core.errors import StadiaError
 from stadia.io.atomic_files import write_json
-from stadia.io.input_files import find_cache_folder, read_json
+from stadia.io.input_files import find_cache_folder, read_json, read_text
 
 RATES_FOLDER = "rates"
 
@@ -26,8 +26,8 @@ def describe_processor(file: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
     """Return the name of the processor and, if Linux lists them, its instructions ("flags") in one text."""
     described = {"name": platform.processor() or platform.machine(), "cores": str(os.cpu_count())}
     try:
-        text = file.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
-    except OSError:
+        text = read_text(file, expected="a description of processors").partition("\n\n")[0]
+    except StadiaError:
         return described
     lines = (line.partition(":") for line in text.splitlines())
     values = {key.strip().lower(): value.strip() for key, _, value in lines}
