@@ -256,10 +256,10 @@ def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
     steps = f"{measured}; " if measured is not None else ""
     echo(f"dry run: {steps}'{config.recipe}' would train with this configuration in {out}", err=True)
     if measured is not None and measured.not_checked:
-        from stadia.training.loop.config import CHECK_SECONDS
         from stadia.training.start_checks import describe_longer_checks
+        from stadia.training.step_measurement import find_check_seconds
 
-        seconds = config.training.check_seconds or CHECK_SECONDS
+        seconds = find_check_seconds(config.training, is_estimated=measured.is_estimated)
         unchecked = f"Not checked within {seconds:g} s: {', '.join(measured.not_checked)}"
         echo(f"{unchecked}. Fix: {describe_longer_checks(seconds)}", err=True)
         raise typer.Exit(NOT_CHECKED)

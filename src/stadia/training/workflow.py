@@ -18,7 +18,6 @@ from stadia.training.keep import keep_better_start
 from stadia.training.loop.batches import TrainingPlan
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.loop.clock import CommandEnd
-from stadia.training.loop.config import CHECK_SECONDS
 from stadia.training.loop.fit import FEW_STEPS, open_last_checkpoint, open_training, record_stop, run_training
 from stadia.training.loop.processes import (
     check_devices,
@@ -53,7 +52,15 @@ from stadia.training.start_checks import (
     report_findings,
     run_loss_checks,
 )
-from stadia.training.step_measurement import DryRunResult, measure_steps
+from stadia.training.step_measurement import (
+    MAX_DRY_STEPS_S,
+    PROBE_STEPS,
+    DryRunResult,
+    check_memory,
+    find_check_seconds,
+    measure_sample,
+    measure_steps,
+)
 from stadia.training.training_data import (
     check_stages,
     list_data_formats,
@@ -159,6 +166,8 @@ def dry_run(
 ) -> DryRunResult:
     """Try a training: check the data, networks and losses, and train three steps in a temporary folder.
 
+    If three steps would take long, time and memory are estimated from one sample instead.
+
     config: configuration of a recipe.
     on_stop: reaction to a finding of severity "stop": "halt" or "warn".
     recipe_class: your own subclass of the recipe.
@@ -171,9 +180,12 @@ def dry_run(
     recipe = init_recipe(prepared.recipe_class, config, resumed=False)
     check_own_class(recipe, None, console)
     recipe.save_data_stats(data)
-    check_seconds = config.training.check_seconds or CHECK_SECONDS  # a dry run always checks the losses
+    estimated = estimate_dry_run(recipe, config, data)
+    check_seconds = find_check_seconds(config.training, is_estimated=estimated is not None)
     findings = run_loss_checks(recipe, replace_training(config, check_seconds=check_seconds), data, console)
     report_findings(findings, console, on_stop, checked=LOSS_CHECKS)
+    if estimated is not None:
+        return replace(estimated, not_checked=list_out_of_time(findings))
     del recipe  # the steps' peak of memory excludes it
     with announce_step(console, "training three steps"):
         stages = [measure_steps(prepared.recipe_class, *stage) for stage in list_stages(config, data)]
@@ -183,6 +195,20 @@ def dry_run(
         seconds=tuple(step_s for stage in stages for step_s in stage.seconds),
         not_checked=list_out_of_time(findings),
     )
+
+
+def estimate_dry_run(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData) -> DryRunResult | None:
+    """Return the time and memory of a step by those of one sample; None if three steps are short enough to be made.
+
+    Raises RunError if a step does not fit into the memory.
+    """
+    sample = measure_sample(recipe, config, data)
+    if sample is None:
+        return None
+    training = config.training
+    estimated = sample.estimate_steps(training.batch_size, training.grad_accumulation_steps)
+    check_memory(estimated, config)
+    return estimated if PROBE_STEPS * estimated.seconds[0] > MAX_DRY_STEPS_S else None
 
 
 @dataclass(frozen=True)

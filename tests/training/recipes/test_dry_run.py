@@ -11,8 +11,10 @@ from tests.refusals import refuses
 
 from stadia import training
 from stadia.core.errors import RunError
+from stadia.training import workflow
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.training.step_measurement import SampleStep, check_memory
 
 MB = 1 << 20
 
@@ -50,6 +52,24 @@ def test_dry_run_reports_peak_memory_of_three_steps_for_every_recipe(
     assert all(100 * MB < peak < before + 8000 * MB for peak in found.peak_bytes)
     assert str(found).startswith("3 full steps: peak memory of all its processes ")
     assert not list(here.iterdir()), "nothing is kept"
+
+
+@pytest.mark.slow
+def test_long_steps_are_estimated_from_one_sample(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "MAX_DRY_STEPS_S", 0.0)
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_, **__: pytest.fail("a step was made"))
+    found = training.dry_run(small)
+    assert (found.is_estimated, found.device, len(found.peak_bytes), len(found.seconds)) == (True, "cpu", 1, 1)
+    assert str(found).startswith("a step, estimated from one sample: about ")
+
+
+def test_an_estimate_grows_with_the_batch_and_is_refused_before_it_fills_the_memory(small: SelfsupConfig) -> None:
+    sample = SampleStep("cpu", seconds=2.0, held_bytes=500 * MB, weight_bytes=100 * MB, sample_bytes=50 * MB)
+    found = sample.estimate_steps(8, batches=2)
+    assert (found.peak_bytes, found.seconds) == ((1200 * MB,), (32.0,))
+    check_memory(found, small)
+    with refuses(RunError, where="memory", found="GB", fix="batch_size"):
+        check_memory(sample.estimate_steps(1 << 30, batches=1), small)
 
 
 @pytest.mark.slow
