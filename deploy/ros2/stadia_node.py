@@ -78,7 +78,7 @@ class StadiaNode(Node):
         shown.data = depth.tobytes()
         self.depth.publish(shown)
         self.info.publish(CameraInfo(header=header, height=image.shape[0], width=image.shape[1], k=self.K.ravel()))
-        if (pose := self.tracker.add(image, depth, self.K)) is not None:
+        if (pose := self.tracker.add(image, lambda: depth, self.K)) is not None:
             self.publish_path(header, pose)
         self.frames += 1
         if self.frames % JUDGED_EVERY == 1:
