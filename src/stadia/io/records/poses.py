@@ -149,8 +149,8 @@ def find_nearest_rotations(R: Array, where: Callable[[int], str]) -> Array:
             fix = "divide each 3x3 block by the cube root of its determinant, and keep the position"
         else:
             for axis, name in ((1, "columns"), (2, "rows")):  # a look-at without normalized axes, a camera with a scale
-                lengths = np.linalg.norm(R, axis=axis, keepdims=True)
                 with np.errstate(all="ignore"):
+                    lengths = np.linalg.norm(R, axis=axis, keepdims=True)
                     unit = R / lengths
                 if (np.abs(unit @ unit.mT - np.eye(3)) <= ROTATION_TOLERANCE).all() and (determinants > 0).all():
                     span = f"{lengths.min():.3g} to {lengths.max():.3g}"
