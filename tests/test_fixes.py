@@ -81,6 +81,11 @@ TRIED = {
     "see `stadia list`": Tried("odometry base images --out o --method foo", "list"),
     "see `stadia list presets`, or pass the path of a .yaml file": Tried("train --preset foo", "list presets"),
     "`stadia list recipes` lists them": Tried("train", "list recipes"),
+    "choose another folder, or pass --force to replace them": Tried(
+        "rig pin videos --out rig",
+        "rig pin videos --out rig --force",
+        prepare=f"{COPY_VIDEO}; os.mkdir('rig'); shutil.copy('calib.json', 'rig/rig.json')",
+    ),
     "--plot {}.png": Tried(
         "evaluate --trajectory tum.txt --reference tum.txt --plot a.pdf",
         "evaluate --trajectory tum.txt --reference tum.txt --plot a.png",
