@@ -65,7 +65,11 @@ def render_drive(seed: int) -> Drive:
 
 def move(scans: Sequence[ScannedImage], D: Array) -> list[ScannedImage]:
     """Return scans whose points a wrong calibration moves."""
-    return [replace(scan, jumps=tuple(xyz @ D[:3, :3].T + D[:3, 3] for xyz in scan.jumps)) for scan in scans]
+    moved = []
+    for scan in scans:
+        first, second = (xyz @ D[:3, :3].T + D[:3, 3] for xyz in scan.jumps)
+        moved.append(replace(scan, jumps=(first, second)))
+    return moved
 
 
 def main() -> None:
