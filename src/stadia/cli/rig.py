@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ from stadia.cli.results import LEFT_OPEN, STOPPED
 from stadia.core.errors import ConfigError, StadiaError
 
 if TYPE_CHECKING:
+    from stadia.core.types import Recording
     from stadia.core.verdict import Verdict
     from stadia.judge.rigs.camera_pair import CameraPairVerdict
     from stadia.judge.rigs.check_hand_eye import HandEyeVerdict
@@ -306,23 +307,39 @@ def cameras_of_rig(
     Measures the rotation, the position across the baseline, the focal length and the moment of the second camera. The
     purpose is stereo=1px: how far matches are off their epipolar lines. Exits with 1 if it does not hold.
     """
-    from stadia.data.open_dataset import open_recordings
-    from stadia.io.input_files import check_path_exists, expand_home, replace_nan
     from stadia.judge.purposes import PAIR_PURPOSES, parse_purpose
     from stadia.judge.rigs.camera_pair import describe_pair, judge_recording
 
+    wanted = [parse_purpose(text, PAIR_PURPOSES) for text in purposes or []]
+    _judge_recordings(
+        data, lambda one: judge_recording(one, wanted), describe_pair, list_pair_lines, as_json, are_asked=bool(wanted)
+    )
+
+
+def _judge_recordings(
+    data: Path,
+    judge: Callable[[Recording], Any],
+    describe: Callable[[Any], Mapping[str, object]],
+    list_lines: Callable[[Any], Iterator[str]],
+    as_json: bool,
+    *,
+    are_asked: bool,
+) -> None:
+    """Judge each recording of a dataset, print the verdicts, and exit with the code of the worst one."""
+    from stadia.data.open_dataset import open_recordings
+    from stadia.io.input_files import check_path_exists, expand_home, replace_nan
+
     data = expand_home(data)
     check_path_exists(data)
-    wanted = [parse_purpose(text, PAIR_PURPOSES) for text in purposes or []]
     recordings = open_recordings(str(data))
     with show_progress() as bars:
-        verdicts = [judge_recording(one, wanted) for one in bars.track(recordings, len(recordings), "recordings")]
+        verdicts = [judge(one) for one in bars.track(recordings, len(recordings), "recordings")]
     if as_json:
-        echo(json.dumps(replace_nan([describe_pair(verdict) for verdict in verdicts]), indent=2, allow_nan=False))
+        echo(json.dumps(replace_nan([describe(verdict) for verdict in verdicts]), indent=2, allow_nan=False))
     else:
         for verdict in verdicts:
-            print_lines(list_pair_lines(verdict))
-    if code := find_worst_code([verdict.grade for verdict in verdicts], are_asked=bool(wanted)):
+            print_lines(list_lines(verdict))
+    if code := find_worst_code([verdict.grade for verdict in verdicts], are_asked=are_asked):
         raise typer.Exit(code)
 
 
@@ -362,24 +379,18 @@ def lidar(
     Measures rotation, position and moment of the points in the camera's axes. The purpose is fusion=3px: how far points
     are off their place in the image. Exits with 1 if it does not hold, and with 3 if the images do not show it.
     """
-    from stadia.data.open_dataset import open_recordings
-    from stadia.io.input_files import check_path_exists, expand_home, replace_nan
     from stadia.judge.purposes import LIDAR_PURPOSES, parse_purpose
     from stadia.judge.rigs.lidar_check import describe_lidar, judge_lidar_recording
 
-    data = expand_home(data)
-    check_path_exists(data)
     wanted = [parse_purpose(text, LIDAR_PURPOSES) for text in purposes or []]
-    recordings = open_recordings(str(data))
-    with show_progress() as bars:
-        verdicts = [judge_lidar_recording(one, wanted) for one in bars.track(recordings, len(recordings), "recordings")]
-    if as_json:
-        echo(json.dumps(replace_nan([describe_lidar(verdict) for verdict in verdicts]), indent=2, allow_nan=False))
-    else:
-        for verdict in verdicts:
-            print_lines(list_lidar_lines(verdict))
-    if code := find_worst_code([verdict.grade for verdict in verdicts], are_asked=bool(wanted)):
-        raise typer.Exit(code)
+    _judge_recordings(
+        data,
+        lambda one: judge_lidar_recording(one, wanted),
+        describe_lidar,
+        list_lidar_lines,
+        as_json,
+        are_asked=bool(wanted),
+    )
 
 
 def list_lidar_lines(verdict: LidarVerdict) -> Iterator[str]:
