@@ -356,6 +356,20 @@ def test_part_conforms_to_its_interface(table, name, tmp_path):
     INTERFACE_CHECKS[table.kind](name, table.load(name), tmp_path)
 
 
+OPEN_TABLES = [pytest.param(table, id=table.kind) for table in TABLES.values() if table.entry_points]
+
+
+@pytest.mark.parametrize("table", OPEN_TABLES)
+def test_a_part_of_ones_own_takes_the_place_of_one_in_an_open_table(table):
+    name = next(iter(table))
+    assert table.load(table[name]) is table.load(name)
+
+
+def test_every_loss_head_and_attention_can_be_ones_own():
+    kinds = {"loss", "rotation loss", "residual", "smoothness", "attention", "pose head", "pose network"}
+    assert kinds <= {table.kind for table in TABLES.values() if table.entry_points}
+
+
 def test_documented_loss_conforms_and_its_negative_does_not(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "tutorials" / "add-a-loss.md").read_text(encoding="utf-8")
     for sign in ("", "-"):

@@ -105,6 +105,7 @@ def test_a_part_of_ones_own_is_named_by_module_and_attribute():
         ("nowhere:Loss", ("nowhere", "PYTHONPATH=FOLDER")),
         ("json:dump_s", ("dump_s", "json:dumps")),
         ("broken_part:Loss", ("ZeroDivisionError",)),
+        ("string:digits", ("str", "function")),
         ("../evil:Loss", ("loss",)),
     ],
 )

@@ -1,7 +1,6 @@
 """Masks, centers, depth and size: numbers by hand, exact gradients, and finite ones at the ends."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -25,11 +24,14 @@ from stadia.objectpose.losses import (
     ObjectPoseLabels,
     ObjectPoseLoss,
     ObjectPosePrediction,
+    RotationLoss,
     build_rotation_loss,
     center_error,
     log_depth_error,
     size_error,
 )
+from stadia.objectpose.recipe import make_rotation_case
+from stadia.training.loss_checks.loss_check_runner import check_losses
 
 F64 = torch.float64
 CLASSES = torch.tensor([[[0, 0, 1], [0, 2, 1]], [[0, 0, 0], [0, 0, 0]]])
@@ -160,8 +162,6 @@ HALF_TURN_Y = (0.0, 0.0, 1.0, 0.0)
 KINDS = {"none": "none", "revolution": "revolution", "finite": [HALF_TURN_Y]}
 LOSSES = {name: ROTATION_LOSSES.load(name) for name in ROTATION_LOSSES}
 SEE_NO_LENGTH = [name for name in LOSSES if name != "squared_error"]
-
-RotationLoss = Callable[[Tensor, Tensor, Symmetry | None], Tensor]
 
 
 @pytest.fixture(autouse=True)
@@ -348,3 +348,42 @@ def test_log_depth():
         log_depth_error(torch.tensor(1.1).log(), torch.tensor(1.0)),
         log_depth_error(torch.tensor(11.0).log(), torch.tensor(10.0)),
     )
+
+
+# -- a rotation loss of a user
+
+
+def backwards(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> Tensor:
+    """The mistake of the notebook: least at 180 degrees."""
+    cosine = (F.normalize(quaternion, dim=-1) * true).sum(-1).abs()
+    return -(1e-3 + 1 - cosine).log()
+
+
+def counts_the_sign(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> Tensor:
+    return (quaternion - true).square().sum(-1)
+
+
+def one_number(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> Tensor:
+    return (quaternion - true).square().sum()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_rotation_losses_of_the_package_pass_the_checks(name: str):
+    assert check_losses({name: make_rotation_case(LOSSES[name])}) == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "code", "shown"),
+    [(backwards, "L17", "180"), (counts_the_sign, "L17", "opposite sign"), (one_number, "L11", "shape")],
+)
+def test_a_wrong_rotation_loss_is_named_without_data(loss: RotationLoss, code: str, shown: str):
+    findings = check_losses({"mine": make_rotation_case(loss)})
+    assert {finding.code for finding in findings} - {"N01"} == {code}
+    assert any(shown in finding.measured for finding in findings)
+
+
+def test_a_rotation_loss_of_ones_own_is_named_by_module_and_function():
+    config = RotationLossConfig(name=f"{__name__}:backwards", also={f"{__name__}:counts_the_sign": 0.5})
+    true = unit(3)
+    both = backwards(true, true, None) + 0.5 * counts_the_sign(true, true, None)
+    assert_close(build_rotation_loss(config)(true, true, None), both)

@@ -119,8 +119,12 @@ class Registry(Mapping[str, str]):
             fix = f"did you mean '{module}:{near}'?" if near else f"define it in {module}"
             found = f"'{name}', and {module} has no '{attribute}'"
             raise ConfigError(self.kind, found=found, expected=expected, fix=fix)
+        part = getattr(loaded, attribute)
+        if not callable(part):
+            found = f"'{name}', which is {type(part).__name__}"
+            raise ConfigError(self.kind, found=found, expected="a class or a function")
         allow_code([name])
-        return getattr(loaded, attribute)
+        return part
 
 
 def load_part(place: str) -> Any:
@@ -165,7 +169,10 @@ def refuse_code(path: object, values: Any) -> None:
     allowed, left = os.environ.get(ALLOWED_CODE, "").split(), [values]
     while left:
         value = left.pop()
-        left += value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+        if isinstance(value, Mapping):
+            left += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple):
+            left += value
         if isinstance(value, str) and OWN_PART.fullmatch(value) and not {value, "*"}.intersection(allowed):
             found, expected = f"'{value}', code that the file would import", "parts of stadia or of installed packages"
             fix = "add --allow-code if you trust the file and this module"

@@ -29,6 +29,7 @@ RESIDUALS = Registry(
         "mse": "stadia.losses.reprojection:squared_residual",
         "patch": "stadia.losses.reprojection:patch_residual",
     },
+    entry_points="stadia.residuals",
     refused=dict.fromkeys(("sum", "summed"), _SUMMED),
 )
 """A residual maps images a and b (B, 3, H, W), the SSIM weight, and the statistics of b or None to (B, 1, H, W)."""
@@ -40,6 +41,7 @@ SMOOTHNESS = Registry(
         "slope": "stadia.losses.selfsup_loss:edge_aware_slope",
         "bend": "stadia.losses.selfsup_loss:edge_aware_curvature",
     },
+    entry_points="stadia.smoothness",
     refused={
         **dict.fromkeys(("depth", "metric_depth", "depth_m"), _METRIC_DEPTH),
         **dict.fromkeys(("sum", "summed"), _SUMMED),

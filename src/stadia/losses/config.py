@@ -30,12 +30,12 @@ class SelfSupervisedLossConfig(StrictModel):
     """The self-supervised loss.
 
     name: the loss, or your own class, module:Class, derived from it.
-    residual: how images are compared: ssim_l1 (Monodepth2), mse, or patch, Huber's norm over DSO's eight pixels
-        Only ssim_l1 has compiled loops.
+    residual: how images are compared: ssim_l1 (Monodepth2), mse, patch, Huber's norm over DSO's eight pixels, or your
+        own module:function. Only ssim_l1 has compiled loops.
     ssim_weight: share of SSIM in the residual ssim_l1; the rest is the absolute difference.
     smoothness: weight of edge-aware smoothness at full resolution, halved at each coarser scale. It is Monodepth2's
         lambda.
-    smoothness_type: slope_over_mean, slope or bend.
+    smoothness_type: slope_over_mean, slope, bend, or your own module:function.
     auto_mask: a pixel trains only if a warped source explains it better than the unwarped ones do.
     auto_mask_from_step: with one camera, the auto-mask starts at this step, because it masks the pixels whose gradient
         makes a small motion grow. With a stereo source, the auto-mask acts from the start.
@@ -110,6 +110,7 @@ class SelfSupervisedLossConfig(StrictModel):
 class MetricScaleConfig(StrictModel):
     """Metric scale from objects of known height and from the constant camera height. Weights change over the epochs.
 
+    name: the loss, or your own class, module:Class, derived from it.
     object_height: weight of |H - h D / f_y| over object pixels. Alone, this term turns every object towards the camera.
     camera_height: weight of the camera height error on the road. Keep it small, because uniform depth is also a minimum
         of this term.
@@ -123,6 +124,7 @@ class MetricScaleConfig(StrictModel):
 
     former_keys: ClassVar[Mapping[str, Any]] = {"object_spread": 0.1, "camera_spread": 0.02}
 
+    name: LossName = "metric_scale"
     object_height: float = Field(default=1.0, ge=0)
     camera_height: float = Field(default=0.01, ge=0, le=2)
     balance: Literal["fixed", "ratio", "variation"] = "fixed"
@@ -183,10 +185,11 @@ class SparseDepthConfig(StrictModel):
 LossT = TypeVar("LossT")
 
 
-def load_loss(name: str, base: type[LossT]) -> type[LossT]:
+def load_loss(name: str, base: type[LossT], *, key: str = "loss.name") -> type[LossT]:
     """Return the class of a loss: a name of `stadia list losses`, an entry point, or module:Class.
 
     base: the recipe's own loss. Other losses must derive from it, because checks and monitors use its terms.
+    key: the configuration's key of the name, for the error.
 
     Raises ConfigError for a class that does not derive from the base.
     """
@@ -195,4 +198,4 @@ def load_loss(name: str, base: type[LossT]) -> type[LossT]:
         return loss
     expected = f"{base.__name__} or a class that derives from it"
     fix = "docs/tutorials/train-with-your-loss.md has an example"
-    raise ConfigError("loss.name", found=f"'{name}'", expected=expected, fix=fix)
+    raise ConfigError(key, found=f"'{name}'", expected=expected, fix=fix)

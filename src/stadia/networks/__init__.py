@@ -47,7 +47,9 @@ ATTENTIONS = Registry(
         "memory_compressed": "stadia.networks.attention:MemoryCompressedAttention",
         "token_merging": "stadia.networks.attention:TokenMergingAttention",
     },
+    entry_points="stadia.attentions",
 )
+"""An attention is a class that is built from (AttentionConfig, heads, head_dim), see `networks.attention`."""
 
 POSE_NETS = Registry(
     "pose network",
@@ -57,7 +59,9 @@ POSE_NETS = Registry(
         "shared": "stadia.networks.pose_net:make_shared_encoder",
         "correlation": "stadia.networks.pose_net:make_correlation_encoder",
     },
+    entry_points="stadia.pose_nets",
 )
+"""A pose network maps (DepthPoseNetConfig, depth encoder or None) to an encoder of image pairs (B, 6, H, W)."""
 
 POSE_HEADS = Registry(
     "pose head",
@@ -66,7 +70,9 @@ POSE_HEADS = Registry(
         "convolution": "stadia.networks.pose_net:ConvHead",
         "linear": "stadia.networks.pose_net:LinearHead",
     },
+    entry_points="stadia.pose_heads",
 )
+"""A pose head is a class that is built from (channels, outputs, activation, grid), see `networks.pose_net`."""
 
 ROTATIONS = Registry(
     "rotation",
@@ -82,7 +88,9 @@ ROTATIONS = Registry(
         "matrix6d": "stadia.networks.pose_net:matrix6d",
         "matrix9d": "stadia.networks.pose_net:matrix9d",
     },
+    entry_points="stadia.rotations",
 )
+"""A rotation maps values (..., n) to matrices (..., 3, 3); your own takes n = 3. Zeros give the identity."""
 
 ROTATION_NUMBERS = {"matrix6d": 6, "matrix9d": 9}
 """Number of input values of a function of ROTATIONS, if it is not 3."""
@@ -96,4 +104,6 @@ ACTIVATIONS = Registry(
         "rrelu": "stadia.networks.depth.unet:rrelu",
         "snake": "stadia.networks.depth.unet:Snake",
     },
+    entry_points="stadia.activations",
 )
+"""An activation is a class or function that creates a layer."""

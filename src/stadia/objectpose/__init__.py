@@ -28,6 +28,7 @@ ROTATION_LOSSES = Registry(
         "one_minus_dot_squared": "stadia.objectpose.losses:one_minus_dot_squared",
         "squared_error": "stadia.objectpose.losses:squared_error",
     },
+    entry_points="stadia.rotation_losses",
     refused=dict.fromkeys(("-log", "neg_log", "negative_log", "minus_log"), _NEG_LOG),
 )
 """A rotation loss maps quaternions w, x, y, z (M, 4), true ones (M, 4), and a Symmetry of M objects or None to (M,)."""

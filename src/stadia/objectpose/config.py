@@ -132,8 +132,8 @@ class ObjectPoseNetConfig(StrictModel):
 class RotationLossConfig(StrictModel):
     """The loss between predicted and true quaternions.
 
-    name: a name of `stadia list rotation-losses`.
-    eps: constant of bounded_log, log_dot and minus_log_dot that keeps their slopes finite.
+    name: a name of `stadia list rotation-losses`, or module:function of your own.
+    eps: constant of bounded_log, log_dot and minus_log_dot, and of your own function if it has this parameter.
     also: weights of further losses that are added: {"squared_error": 0.5}.
     norm_penalty: weight of (|q| - 1)^2.
     """

@@ -250,7 +250,11 @@ class ObjectPoseLabels:
     symmetry: Symmetry
 
 
-def build_rotation_loss(config: RotationLossConfig) -> Callable[[Tensor, Tensor, Symmetry | None], Tensor]:
+RotationLoss = Callable[[Tensor, Tensor, Symmetry | None], Tensor]
+"""A function of quaternions w, x, y, z (..., 4), true ones (..., 4) and a Symmetry or None to values (...)."""
+
+
+def build_rotation_loss(config: RotationLossConfig) -> RotationLoss:
     """Build the weighted sum of the rotation losses that a configuration names.
 
     Return a function of predicted quaternions (..., 4), true unit quaternions (..., 4), and symmetry or None, to the

@@ -35,7 +35,7 @@ from stadia.objectpose.instances import (
     vote_center,
     vote_center_ransac,
 )
-from stadia.objectpose.losses import ObjectPoseLabels, ObjectPoseLoss, ObjectPosePrediction
+from stadia.objectpose.losses import ObjectPoseLabels, ObjectPoseLoss, ObjectPosePrediction, RotationLoss
 from stadia.objectpose.network import (
     ObjectMaps,
     ObjectPoseNet,
@@ -56,6 +56,12 @@ CERTAIN_LOGIT = 20.0  # logit of the true class in the maps of a perfect network
 TIMES = (0.5, 0.8, 1.0, 1.25, 2.0)
 TURNS_DEG = (0.0, 10.0, 30.0, 60.0, 90.0)
 LOGITS = (-1.0, -0.2, 0.0, 0.2, 1.0)
+
+CASE_OBJECTS = 16
+"""Number of objects in the case of a rotation loss."""
+
+CASE_AXIS = (0.6, 0.8)
+"""x and z of the axis about which this case turns objects; y is 0."""
 
 
 def ground_truth_objects(targets: ObjectTargets, segments: Segments) -> metrics.PosedObjects:
@@ -191,6 +197,46 @@ def make_object_pose_case(
     )
 
 
+def make_rotation_case(loss: RotationLoss) -> LossCase:
+    """Return the case of a rotation loss, which needs no data: quaternions turned away from random true rotations.
+
+    Quaternions of the opposite sign are the same rotations, so that the loss must be smallest there too.
+
+    loss: function of quaternions w, x, y, z (M, 4), true ones (M, 4) of length 1, and a Symmetry or None, to (M,).
+    """
+
+    def build(repeats: int) -> LossCase:
+        normal = torch.randn(CASE_OBJECTS, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        true = F.normalize(normal, dim=-1).repeat(repeats, 1)
+
+        def evaluate(outputs: Outputs) -> LossReport:
+            values = loss(outputs["quaternion"], true, None)
+            if values.shape != (len(true),):
+                raise ValueError(f"it returns the shape {tuple(values.shape)} for {len(true)} objects")
+            total = values.mean()
+            return LossReport(total, {"rotation": total.detach()}, {})
+
+        def turned(degrees: float, sign: int = 1) -> Outputs:
+            half = math.radians(degrees) / 2
+            x, z = (share * math.sin(half) for share in CASE_AXIS)
+            turn = torch.tensor([math.cos(half), x, 0, z], dtype=torch.float64)
+            return {"quaternion": sign * quaternion_multiply(true, turn)}
+
+        right = {"quaternion": true}
+        name = "degrees from the true rotation"
+        turns_deg = (*TURNS_DEG, 180.0)
+        axes = (
+            ErrorAxis(name, "L17", 0.0, {x: turned(x) if x else right for x in turns_deg}),
+            ErrorAxis(
+                f"{name}, by quaternions of the opposite sign", "L17", 0.0, {x: turned(x, -1) for x in turns_deg}
+            ),
+        )
+        off = {"quaternion": turned(20.0)["quaternion"] + 0.05}
+        return LossCase(evaluate, right, off, axes, {"the true quaternions": true})
+
+    return replace(build(1), forms={"twice the batch": lambda: build(2)})
+
+
 class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, ObjectTargets]):
     """Class, mask, rotation, translation and size of objects, trained with labels.
 
@@ -245,13 +291,12 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         return self.loss(prediction, labels)
 
     def loss_cases(self, batch: ObjectBatch) -> Mapping[str, LossCase]:
-        """Return the loss case of the true objects of the first images, if these show any."""
+        """Return the case of the rotation loss, and that of the true objects of the first images, if these show any."""
         shown = take_samples(batch, 2).targets.to("cpu")
-        return (
-            {"loss": make_object_pose_case(self.compute_loss, self.config.loss, shown, len(self.classes))}
-            if shown.instance.any()
-            else {}
-        )
+        cases = {"rotation loss": make_rotation_case(self.loss.rotation)} if self.config.loss.rotation_weight else {}
+        if shown.instance.any():
+            cases["loss"] = make_object_pose_case(self.compute_loss, self.config.loss, shown, len(self.classes))
+        return cases
 
     def on_validation_start(self) -> None:
         self._comparisons = {}

@@ -3,7 +3,9 @@
 from stadia.core.registry import Registry
 
 OVERLAY_NETWORKS = Registry(
-    "overlay network", {"light": "stadia.overlay.network:LightTrunk", "full": "stadia.overlay.network:FullTrunk"}
+    "overlay network",
+    {"light": "stadia.overlay.network:LightTrunk", "full": "stadia.overlay.network:FullTrunk"},
+    entry_points="stadia.overlay_networks",
 )
 """Trunks of `overlay.network`: modules without arguments that map (B, 6, H, W) to (B, channels, H, W)."""
 

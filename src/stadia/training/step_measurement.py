@@ -35,7 +35,7 @@ PROBE_STEPS = 3
 
 @dataclass(frozen=True)
 class DryRunResult:
-    """Time and peak memory of each step of `launch.dry_run`: three steps for each dataset and stage.
+    """Time and peak memory of each step of `training.dry_run`: three steps for each dataset and stage.
 
     device: "cpu" or "cuda".
     peak_bytes: peak memory during each step: torch's on a GPU, otherwise of the process and its children. Only on Linux

@@ -1,4 +1,4 @@
-"""Choose steps and settings for given minutes: `--minutes`, `--preset auto`, `launch.choose_configuration`."""
+"""Choose steps and settings for given minutes: `--minutes`, `--preset auto`, `training.choose_configuration`."""
 
 import json
 import math

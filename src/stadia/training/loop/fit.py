@@ -378,7 +378,7 @@ def _print(console: Console, lines: Iterable[str]) -> None:
 FEW_STEPS = 300
 """A training of fewer steps is a trial: it prints a note, and its losses are not checked."""
 
-_DRY_RUN = "check the losses alone with --dry-run (launch.dry_run in Python)"
+_DRY_RUN = "check the losses alone with --dry-run (training.dry_run in Python)"
 _FEW = f"note: {{}} steps are few: a network needs thousands. Fix: train longer (training.max_steps), or {_DRY_RUN}"
 _FEW_MORE = f"note: the losses are not checked in trainings of less than {FEW_STEPS} steps. Fix: {_DRY_RUN}"
 _WARM = "note: {} of {} steps warm up, with a low learning rate. Fix: set schedule.warmup_steps={}"

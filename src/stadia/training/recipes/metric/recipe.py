@@ -24,6 +24,7 @@ from stadia.geometry.ground.camera_height import estimate_camera_heights, weight
 from stadia.geometry.ground.road_plane import erode_mask, fit_inverse_depth_plane, road_pixel_heights
 from stadia.geometry.segments import segments_from_instances
 from stadia.io.run_facts import RecipeFacts
+from stadia.losses.config import load_loss
 from stadia.losses.loss_balance import HeightLossBalance
 from stadia.losses.loss_report import LossReport, add_terms, combine_losses
 from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss, ScaleLossShares, compute_scale_loss_shares
@@ -86,7 +87,8 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         self.gate = self.view_synthesis.gate  # its buffers belong to checkpoints
         if self.starts_from_published_depth:
             self.start_steps = math.inf
-        self.scale_loss, self.heights = MetricScaleLoss(config.scale), CameraHeights(config.heights)
+        self.scale_loss = load_loss(config.scale.name, MetricScaleLoss, key="scale.name")(config.scale)
+        self.heights = CameraHeights(config.heights)
         self.balance = HeightLossBalance(config.scale)
         self.groups = config.camera_groups if isinstance(config.camera_groups, tuple) else ("",)
         for name in self.data_buffers:
