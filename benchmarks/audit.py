@@ -64,7 +64,7 @@ Array = NDArray[np.float64]
 
 SEED = 0
 FAULTY_EVERY = 5
-"""One of so many items is disturbed."""
+"""One of so many items of a recording is disturbed."""
 
 RECORDINGS = ("statue", "rig", "chair", "walk", "kitchen", "desk")
 UNSURE = ("kitchen",)
@@ -75,6 +75,9 @@ ADJUSTED = ("kitchen", "desk")
 
 COUNTS = (13, 24)
 """Least and largest number of images of an item."""
+
+SMALL_COUNTS, SMALL_SIDE_PX = (8, 12), 320
+"""The same of a small item, and the longer side of its images."""
 
 GROUPS = 50
 
@@ -185,26 +188,30 @@ class Item:
 
 
 def list_made(count: int, recordings: Sequence[str]) -> list[Item]:
-    """Return the items of these recordings among the first `count`; their names do not depend on the others."""
+    """Return items that take turns in the recordings. With 300 items of five, each kind of fault has each size once.
+
+    A round of the recordings has one disturbed item, of another recording than in the round before.
+    """
     kinds = list(FAULTS)
-    made = []
+    made, fault = list[Item](), 0
     for number in range(count):
-        source = RECORDINGS[number % len(RECORDINGS)]
+        turn, place = divmod(number, len(recordings))
         kind, size = "", 0.0
-        if number % FAULTY_EVERY == FAULTY_EVERY - 1:
-            fault = number // FAULTY_EVERY
+        if (place + turn) % FAULTY_EVERY == FAULTY_EVERY - 1:
             kind = kinds[fault % len(kinds)]
             sizes = FAULTS[kind][1]
-            size = sizes[(fault // len(kinds) + fault) % len(sizes)]
-        made.append(Item(f"{source}/{number:04d}", source, kind, size, number))
-    return [item for item in made if item.source in recordings]
+            size = sizes[fault // len(kinds) % len(sizes)]
+            fault += 1
+        made.append(Item(f"{recordings[place]}/{number:04d}", recordings[place], kind, size, number))
+    return made
 
 
-def make_item(item: Item, source: Source, folder: Path) -> None:
+def make_item(item: Item, source: Source, folder: Path, is_small: bool) -> None:
     """Write the images and transforms.json of an item."""
+    fewest, most = SMALL_COUNTS if is_small else COUNTS
     for attempt in range(20):
         random = np.random.default_rng((SEED, item.number, attempt))
-        count = min(int(random.integers(COUNTS[0], COUNTS[1] + 1)), len(source.files))
+        count = min(int(random.integers(fewest, most + 1)), len(source.files))
         start = int(random.integers(len(source.files) - count + 1))
         chosen = range(start, start + count)
         names = [f"{index:05d}.jpg" for index in range(count)]
@@ -224,6 +231,7 @@ def make_item(item: Item, source: Source, folder: Path) -> None:
     (folder / "images").mkdir(parents=True)
     for index, name in zip(chosen, names, strict=True):
         image = read_rgb(source.files[index])
+        factor = SMALL_SIDE_PX / max(image.shape[:2]) if is_small else factor
         height, width = (round(side * factor) for side in image.shape[:2])
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) if factor != 1 else image
         write_image(folder / "images" / name, small[..., ::-1])
@@ -232,12 +240,12 @@ def make_item(item: Item, source: Source, folder: Path) -> None:
     assert measure_extent(result.T_world_camera) > 0
 
 
-def make_data_set(items: Sequence[Item], folder: Path, work: Path) -> None:
+def make_data_set(items: Sequence[Item], folder: Path, work: Path, is_small: bool) -> None:
     """Write the items that are not there yet."""
     missing = [item for item in items if not (folder / item.name / "transforms.json").is_file()]
     sources = {name: open_source(name, work) for name in {item.source for item in missing}}
     for item in missing:
-        make_item(item, sources[item.source], folder / item.name)
+        make_item(item, sources[item.source], folder / item.name, is_small)
 
 
 # -- scores
@@ -291,17 +299,19 @@ def score_groups(items: Sequence[Item], verdicts: Mapping[str, ItemVerdict]) -> 
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the dataset and its audit")
-    parser.add_argument("--items", type=int, default=360, help="number of items of all recordings")
+    parser.add_argument("--items", type=int, default=300, help="number of items")
     parser.add_argument("--recordings", nargs="*", default=[name for name in RECORDINGS if name not in UNSURE])
+    parser.add_argument("--small", action="store_true", help="8 to 12 images of 320 pixels an item")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--certainty", type=float, default=0.9)
     options = parser.parse_args()
     items = list_made(options.items, options.recordings)
-    data, work = options.out / f"data-{options.items}", options.out / "work"
-    make_data_set(items, data, work)
+    kind = f"{'small-' if options.small else ''}{options.items}"
+    data, work = options.out / f"data-{kind}", options.out / "work"
+    make_data_set(items, data, work, options.small)
     started_s = time.perf_counter()
     judge = JudgeOptions(certainty=options.certainty)
-    out = options.out / f"audit-{options.items}"
+    out = options.out / f"audit-{kind}"
     audit = run_audit(AuditRequest(dataset=data, out=out, judge=judge, workers=options.workers), no_progress)
     verdicts = {verdict.item: verdict for verdict in audit.verdicts if verdict.item.split("/")[0] in options.recordings}
     print_table(list(list_scores(items, verdicts)))
@@ -323,7 +333,7 @@ def main() -> None:
     of_16 = float(np.median(seconds[images <= 16])) if (images <= 16).any() else float("nan")
     print(f"processor: {seconds.mean():.1f} s an item, {of_16:.1f} s one of 16 images")
     print(f"{time.perf_counter() - started_s:.0f} s in all")
-    (options.out / f"scores-{options.items}.json").write_text(
+    (options.out / f"scores-{kind}.json").write_text(
         json.dumps({"scores": list(list_scores(items, verdicts)), "accused": len(accused), "right": len(right)})
     )
 

@@ -60,16 +60,40 @@ def undistort(xy: Array, coefficients: Array) -> Array:
     bent = np.broadcast_to(coefficients, (len(xy), coefficients.shape[-1])).any(-1)
     point = np.array(xy, np.float64)
     of_bent = coefficients if coefficients.ndim == 1 else coefficients[bent]
-    point[bent] = _invert(
-        lambda points, rows: distort(points, of_bent if of_bent.ndim == 1 else of_bent[rows]), xy[bent]
-    )
+    if of_bent.ndim == 2 and len(of_bent) and not np.ptp(of_bent, axis=0).any():  # one lens, which is faster
+        of_bent = of_bent[0]
+
+    def differentiate(points: Array, rows: NDArray[np.intp]) -> Derivatives:
+        return _differentiate(points, of_bent if of_bent.ndim == 1 else of_bent[rows])
+
+    point[bent] = _invert(differentiate, xy[bent])
     return point
 
 
-def _invert(bend: Callable[[Array, NDArray[np.intp]], Array], xy: Array, start: Array | None = None) -> Array:
+Derivatives = tuple[Array, Array, Array]
+"""Distorted points (M, 2), and their derivatives (M, 2) by x and by y of the points."""
+
+
+def _differentiate(xy: Array, coefficients: Array) -> Derivatives:
+    """Return what `distort` makes of points (M, 2), and its derivatives by x and y."""
+    x, y = xy[:, 0], xy[:, 1]
+    squared = x * x + y * y
+    factor = _radial_factor(squared, coefficients)
+    slope = _radial_slope(squared, factor, coefficients)
+    p1, p2 = coefficients[..., 2], coefficients[..., 3]
+    mixed = 2 * (x * y * slope + p1 * x + p2 * y)
+    across = factor + 2 * x * x * slope + 2 * p1 * y + 6 * p2 * x
+    down = factor + 2 * y * y * slope + 6 * p1 * y + 2 * p2 * x
+    value = xy * factor[:, None] + _tangential_shift(xy, squared, coefficients)
+    return value, np.stack((across, mixed), -1), np.stack((mixed, down), -1)
+
+
+def _invert(
+    differentiate: Callable[[Array, NDArray[np.intp]], Derivatives], xy: Array, start: Array | None = None
+) -> Array:
     """Return the points (N, 2) that a lens moves to points (N, 2), by Newton's method; NaN where there are none.
 
-    bend: function from points (M, 2) and their rows (M,) to the distorted points (M, 2).
+    differentiate: function from points (M, 2) and their rows (M,) to the distorted points and their derivatives.
     xy: the distorted points.
     start: (N, 2) points to start from; None starts from the distorted points.
     """
@@ -77,23 +101,23 @@ def _invert(bend: Callable[[Array, NDArray[np.intp]], Array], xy: Array, start: 
     found, rows = np.full_like(point, np.nan), np.flatnonzero(np.isfinite(point).all(1))
     for _ in range(_ROUNDS):
         here = point[rows]
-        value = bend(here, rows)
-        across, down = ((bend(here + axis, rows) - value) / _STEP for axis in _STEP * np.eye(2))
+        value, across, down = differentiate(here, rows)
         determinant = across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0]
-        missed = xy[rows] - value
-        is_right = (np.abs(missed).max(1) < _TOLERANCE) & (determinant > 0) & (across[:, 0] > 0)
+        x, y = (xy[rows] - value).T
+        is_right = (np.maximum(np.abs(x), np.abs(y)) < _TOLERANCE) & (determinant > 0) & (across[:, 0] > 0)
         found[rows[is_right]] = here[is_right]
         with np.errstate(divide="ignore", invalid="ignore"):
             move = np.stack(
                 (
-                    (missed[:, 0] * down[:, 1] - missed[:, 1] * down[:, 0]) / determinant,
-                    (missed[:, 1] * across[:, 0] - missed[:, 0] * across[:, 1]) / determinant,
+                    (x * down[:, 1] - y * down[:, 0]) / determinant,
+                    (y * across[:, 0] - x * across[:, 1]) / determinant,
                 ),
                 -1,
             )
-            move *= np.minimum(1, _MAX_MOVE / np.linalg.norm(move, axis=1))[:, None]
+            length = np.hypot(move[:, 0], move[:, 1])
+            move *= np.minimum(1, _MAX_MOVE / length)[:, None]
         here = here + np.nan_to_num(move)
-        is_open = ~is_right & (np.linalg.norm(here, axis=1) < _MAX_RADIUS) & np.isfinite(move).all(1)
+        is_open = ~is_right & (np.hypot(here[:, 0], here[:, 1]) < _MAX_RADIUS) & np.isfinite(length)
         point[rows] = here
         rows = rows[is_open]
         if not len(rows):
@@ -109,6 +133,18 @@ def _radial_factor(squared: Array, coefficients: Array) -> Array:
         return above
     k4, k5, k6 = higher[1:4]
     return above / (1 + squared * (k4 + squared * (k5 + squared * k6)))
+
+
+def _radial_slope(squared: Array, factor: Array, coefficients: Array) -> Array:
+    """Return the derivative of the radial factor by the squared radius."""
+    k1, k2, _, _, *higher = np.moveaxis(coefficients, -1, 0)
+    k3 = higher[0] if higher else 0.0
+    above = k1 + squared * (2 * k2 + squared * 3 * k3)
+    if len(higher) < 4:
+        return above
+    k4, k5, k6 = higher[1:4]
+    below = 1 + squared * (k4 + squared * (k5 + squared * k6))
+    return (above - factor * (k4 + squared * (2 * k5 + squared * 3 * k6))) / below
 
 
 def _tangential_shift(xy: Array, squared: Array, coefficients: Array) -> Array:
@@ -236,5 +272,10 @@ class Lens:
         bent = np.maximum.accumulate(self.distort(np.column_stack((radii, np.zeros(_RADII))))[:, 0])
         reached = np.linalg.norm(xy, axis=1)
         start = xy * (np.interp(reached, bent, radii) / np.maximum(reached, 1e-12))[:, None]
-        point = _invert(lambda points, rows: self.distort(points), np.asarray(xy, np.float64), start)
+        point = _invert(self._differentiate, np.asarray(xy, np.float64), start)
         return np.where((np.linalg.norm(point, axis=1) <= farthest)[:, None], point, np.nan)
+
+    def _differentiate(self, points: Array, rows: NDArray[np.intp]) -> Derivatives:
+        value = self.distort(points)
+        across, down = ((self.distort(points + axis) - value) / _STEP for axis in _STEP * np.eye(2))
+        return value, across, down

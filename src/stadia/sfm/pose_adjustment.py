@@ -191,13 +191,18 @@ def finish_candidate(start: Candidate, matches: ImageMatches, threads: int, free
 def choose_points(sparse: SparseMap, count: int) -> SparseMap:
     """Reduce a map to points that many images see, so that each image keeps at least `count` of its points."""
     lengths = np.bincount(sparse.observed[:, 1], minlength=len(sparse.points))
-    order = np.argsort(sparse.observed[:, 1], kind="stable")
-    images = np.split(sparse.observed[order, 0], np.cumsum(lengths)[:-1])
-    seen, is_kept = np.zeros(len(sparse.frames), int), np.zeros(len(lengths), bool)
-    for point in np.argsort(-lengths, kind="stable"):
-        if (seen[images[point]] < count).any():
-            seen[images[point]] += 1
+    images = sparse.observed[np.argsort(sparse.observed[:, 1], kind="stable"), 0].tolist()
+    stops = np.cumsum(lengths)
+    spans = np.column_stack((stops - lengths, stops)).tolist()
+    missing = np.full(len(sparse.frames), count).tolist()
+    is_kept = np.zeros(len(lengths), bool)
+    for point in np.argsort(-lengths, kind="stable").tolist():
+        start, stop = spans[point]
+        of_point = images[start:stop]
+        if any(missing[image] > 0 for image in of_point):
             is_kept[point] = True
+            for image in of_point:
+                missing[image] -= 1
     return select_observations(sparse, is_kept[sparse.observed[:, 1]])
 
 

@@ -201,17 +201,22 @@ def replace_camera(reconstruction: Reconstruction, matches: ImageMatches, camera
 
 
 def judge_reconstruction(
-    reconstruction: Reconstruction, matches: ImageMatches, purposes: Sequence[Purpose] = ()
+    reconstruction: Reconstruction,
+    matches: ImageMatches,
+    purposes: Sequence[Purpose] = (),
+    *,
+    threads: int | None = None,
 ) -> ReconstructionVerdict:
     """Judge a reconstruction by matches between its images.
 
     reconstruction: cameras and poses.
     matches: independent matches.
     purposes: what it is to be good for; empty for all of PURPOSES.
+    threads: number of threads; None takes one for each processor.
 
     Raises DataError if fewer than 3 images have a pose, or the reconstruction has no camera.
     """
-    measured = measure_reconstruction(reconstruction, matches)
+    measured = measure_reconstruction(reconstruction, matches, threads=threads)
     notes = list(reconstruction.notes)
     if (left_out := len(matches.pairs) - len(measured.matches.pairs)) > 0:
         notes.append(f"matches of {left_out} pairs of images are left out: their places look alike, but differ")
@@ -291,7 +296,11 @@ class MeasuredReconstruction:
 
 
 def measure_reconstruction(
-    reconstruction: Reconstruction, matches: ImageMatches, track: TrackProgress = no_progress
+    reconstruction: Reconstruction,
+    matches: ImageMatches,
+    track: TrackProgress = no_progress,
+    *,
+    threads: int | None = None,
 ) -> MeasuredReconstruction:
     """Search the convention of a reconstruction, and measure the error that is left.
 
@@ -300,6 +309,7 @@ def measure_reconstruction(
     reconstruction: cameras and poses.
     matches: independent matches.
     track: shows progress.
+    threads: number of threads; None takes one for each processor.
 
     Raises DataError if fewer than 3 images have a pose, or the reconstruction has no camera.
     """
@@ -319,11 +329,12 @@ def measure_reconstruction(
     elif search.found is not None:
         base = apply_convention(reconstruction, matches, search.found.convention)
     posed = pose_images(base, matches)
-    adjusted, alike = adjust_poses(posed, matches, focal_factor=factor, track=track), _find_places(posed, matches)
+    adjusted = adjust_poses(posed, matches, focal_factor=factor, track=track, threads=threads)
+    alike = _find_places(posed, matches)
     if alike is None and (folded := _find_places(adjusted.posed, matches)) is not None:
         # the given poses part what matches alone would make one place
         matches = _part_places(folded, posed, matches)
-        adjusted = adjust_poses(posed, matches, focal_factor=factor, track=track)
+        adjusted = adjust_poses(posed, matches, focal_factor=factor, track=track, threads=threads)
     differences = tuple(find_differences(adjusted))
     error = measure_error(adjusted, differences, matches.names)
     if not error.is_measured:  # matches that fit no poses show no place

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.types import Recording
-from stadia.geometry.image_features import detect_features, match_features, median_flow_px
+from stadia.geometry.image_features import SiftFeatures, detect_features, match_features, median_flow_px
 from stadia.judge.catalog import make_finding
 from stadia.judge.finding import Finding, Severity
 
@@ -178,21 +178,26 @@ def _check_cuts(recording: Recording, pairs: Pairs, differences: NDArray[np.floa
     large = np.flatnonzero((differences >= np.median(differences)) & (differences > SAME_DIFFERENCE)).tolist()
     followed = np.array([follow_corners(*(frame.gray for frame in pairs[position])) for position in large])
     lost = [large[place] for place in np.argsort(followed, kind="stable") if followed[place] < MAX_FOLLOWED]
+    features = dict[int, SiftFeatures]()
+
+    def count_matches(before: int, after: int) -> int:
+        for index in (before, after):
+            if index not in features:
+                features[index] = detect_features(recording.image(index))
+        return len(match_features(features[before], features[after]))
+
     cuts = list[int]()
     for position in sorted(lost[:MAX_CANDIDATES]):
         if not 0 < position < len(pairs) - 1 or pairs[position - 1][1] is not pairs[position][0]:
             continue
         if pairs[position + 1][0] is not pairs[position][1]:
             continue
-        indices = (
-            pairs[position - 1][0].index,
-            *(frame.index for frame in pairs[position]),
-            pairs[position + 1][1].index,
-        )
-        features = [detect_features(recording.image(index)) for index in indices]
-        before, across, after = (len(match_features(first, second)) for first, second in pairwise(features))
-        if min(before, after) >= MIN_MATCHES_BESIDE and across <= MAX_CUT_MATCHES * min(before, after):
-            cuts.append(indices[2])
+        first, last = pairs[position - 1][0].index, pairs[position + 1][1].index
+        before, after = (frame.index for frame in pairs[position])
+        needed = max(MIN_MATCHES_BESIDE, count_matches(before, after) / MAX_CUT_MATCHES)
+        can_be_cut = needed <= len(features[before].pixels)
+        if can_be_cut and all(count_matches(*ends) >= needed for ends in ((first, before), (after, last))):
+            cuts.append(after)
     if cuts:
         measured = f"a cut in front of {_list_frames(recording, cuts)}: no matches with the frame before"
         values, evidence = (
