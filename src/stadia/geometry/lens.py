@@ -108,10 +108,7 @@ def _invert(
         found[rows[is_right]] = here[is_right]
         with np.errstate(divide="ignore", invalid="ignore"):
             move = np.stack(
-                (
-                    (x * down[:, 1] - y * down[:, 0]) / determinant,
-                    (y * across[:, 0] - x * across[:, 1]) / determinant,
-                ),
+                ((x * down[:, 1] - y * down[:, 0]) / determinant, (y * across[:, 0] - x * across[:, 1]) / determinant),
                 -1,
             )
             length = np.hypot(move[:, 0], move[:, 1])
