@@ -240,12 +240,16 @@ def make_item(item: Item, source: Source, folder: Path, is_small: bool) -> None:
     assert measure_extent(result.T_world_camera) > 0
 
 
-def make_data_set(items: Sequence[Item], folder: Path, work: Path, is_small: bool) -> None:
-    """Write the items that are not there yet."""
+def make_data_set(items: Sequence[Item], folder: Path, work: Path, is_small: bool) -> Path:
+    """Write the items that are not there yet, and return a list of all, in which the recordings take turns."""
     missing = [item for item in items if not (folder / item.name / "transforms.json").is_file()]
     sources = {name: open_source(name, work) for name in {item.source for item in missing}}
     for item in missing:
         make_item(item, sources[item.source], folder / item.name, is_small)
+    rows = [f"{item.name},{item.name}/transforms.json,{item.name}/images\n" for item in items]
+    listed = folder / "items.csv"
+    listed.write_text("name,result,images\n" + "".join(rows))
+    return listed
 
 
 # -- scores
@@ -308,11 +312,11 @@ def main() -> None:
     items = list_made(options.items, options.recordings)
     kind = f"{'small-' if options.small else ''}{options.items}"
     data, work = options.out / f"data-{kind}", options.out / "work"
-    make_data_set(items, data, work, options.small)
+    listed = make_data_set(items, data, work, options.small)
     started_s = time.perf_counter()
     judge = JudgeOptions(certainty=options.certainty)
     out = options.out / f"audit-{kind}"
-    audit = run_audit(AuditRequest(dataset=data, out=out, judge=judge, workers=options.workers), no_progress)
+    audit = run_audit(AuditRequest(dataset=listed, out=out, judge=judge, workers=options.workers), no_progress)
     verdicts = {verdict.item: verdict for verdict in audit.verdicts if verdict.item.split("/")[0] in options.recordings}
     print_table(list(list_scores(items, verdicts)))
     right = [verdicts[item.name] for item in items if not item.fault]

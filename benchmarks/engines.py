@@ -1,10 +1,11 @@
-"""Kill workers and drivers of each engine, and count the results of each item.
+"""Kill workers and drivers of each engine, fill the disk of a worker, and count the results of each item.
 
-    python benchmarks/engines.py --out DIR [--engines local ray dask] [--rounds 20]
+    python benchmarks/engines.py --out DIR [--engines local ray dask] [--rounds 20] [--empty 2000]
 
 A round has 60 items of 50 ms and three workers. In a round "worker", two items kill their process the first time. In a
 round "driver", the process that hands items out and writes the ledger is killed in the middle, and the batch resumed:
-what is done again is counted by the files that each work appends to. "empty" is the time of an item without work.
+what is done again is counted by the files that each work appends to. In a round "disk", one worker writes its files to
+a device that is full, and the batch is resumed after there is space again. "empty" is the time of an item without work.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import os
 import random as random_numbers
 import signal
@@ -48,14 +50,34 @@ def make_work(folder: Path) -> Callable[[str], str]:
 
 
 def work(folder: Path, item: str) -> str:
-    """Note that the item is in work; an item "kill" ends its process the first time."""
+    """Note that the item is in work; an item "kill" ends its process the first time.
+
+    The process that takes the file "full" has a full disk while the file is there. Its items fail.
+    """
     with (folder / "worked.txt").open("a") as stream:
         stream.write(f"{item}\n")
     if item.startswith("kill") and not (marker := folder / f"{item}.killed").exists():
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(SECONDS)
+    try:
+        with Path("/dev/full" if has_full_disk(folder / "full") else os.devnull).open("w") as stream:
+            stream.write(item)
+    except OSError as error:
+        return str(error)
     return item
+
+
+def has_full_disk(taken: Path) -> bool:
+    """Return whether this process has the full disk: the first process that writes itself into an empty file."""
+    if not taken.exists():
+        return False
+    with taken.open("r+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        owner = stream.read()
+        if not owner:
+            stream.write(str(os.getpid()))
+        return owner in ("", str(os.getpid()))
 
 
 def do_nothing() -> Callable[[int], int]:
@@ -74,7 +96,8 @@ def drive(engine: str, folder: Path) -> None:
             name_field="item",
             described={"format": "stadia-audit"},
         )
-        pending = [f"item-{number}" for number in range(ITEMS) if f"item-{number}" not in ledger.results]
+        done = {name for name, row in ledger.results.items() if row.state == "done"}
+        pending = [item for item in (f"item-{number}" for number in range(ITEMS)) if item not in done]
         for item, result in run_items(pending, partial(make_work, folder), WORKERS, engine):
             ledger.add(Row(item=item, state="done" if result == item else "failed"))
 
@@ -108,11 +131,27 @@ def kill_driver(engine: str, folder: Path, random: random_numbers.Random) -> tup
     return rows == Counter(f"item-{number}" for number in range(ITEMS)), sum(count > 1 for count in counts.values())
 
 
+def fill_disk(engine: str, folder: Path) -> tuple[bool, int]:
+    """Return the same after a worker had a full disk: its items fail, and are done after there is space again."""
+    full = folder / "full"
+    full.touch()
+    drive(engine, folder)
+    failed = {row.item for row in read_rows(str(folder / "batch"), Row) if row.state == "failed"}
+    full.unlink()
+    drive(engine, folder)
+    rows = Counter(row.item for row in read_rows(str(folder / "batch"), Row) if row.state == "done")
+    counts = Counter((folder / "worked.txt").read_text().split())
+    is_right = bool(failed) and rows == Counter(f"item-{number}" for number in range(ITEMS))
+    return is_right, sum(count > 1 for item, count in counts.items() if item not in failed)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the files of each round")
     parser.add_argument("--engines", nargs="*", default=["local", "ray", "dask"])
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--kinds", nargs="*", default=["worker", "driver", "disk"])
+    parser.add_argument("--empty", type=int, default=EMPTY, help="number of items without work")
     parser.add_argument("--drive", help="only run the items of --out by this engine")
     options = parser.parse_args()
     if options.drive:
@@ -120,21 +159,22 @@ def main() -> None:
         return
     random = random_numbers.Random(SEED)
     for engine in options.engines:
-        for kind in ("worker", "driver"):
+        for kind in options.kinds:
             found = list[tuple[bool, int]]()
             for number in range(options.rounds):
                 folder = options.out / f"{engine}-{kind}-{number}"
                 folder.mkdir(parents=True)
-                is_worker = kind == "worker"
-                found.append(kill_workers(engine, folder) if is_worker else kill_driver(engine, folder, random))
+                if kind == "driver":
+                    found.append(kill_driver(engine, folder, random))
+                else:
+                    found.append((kill_workers if kind == "worker" else fill_disk)(engine, folder))
             right = sum(is_right for is_right, _ in found)
             again = sum(count for _, count in found) / (ITEMS * len(found))
-            print(
-                f"{engine}, {kind} killed: {right} of {len(found)} with each item once, {again:.1%} done again",
-                flush=True,
-            )
+            print(f"{engine}, {kind}: {right} of {len(found)} with each item once, {again:.1%} done again", flush=True)
+        if not options.empty:
+            continue
         started_s = time.perf_counter()
-        count = sum(1 for _ in run_items(range(EMPTY), do_nothing, WORKERS, engine))
+        count = sum(1 for _ in run_items(range(options.empty), do_nothing, WORKERS, engine))
         print(f"{engine}: {1000 * (time.perf_counter() - started_s) / count:.2f} ms an empty item", flush=True)
 
 
