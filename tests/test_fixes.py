@@ -262,6 +262,10 @@ TRIED = {
 ELSEWHERE = {
     "put the frames of each camera into a folder of their own, or read one camera with data.stride=2: its neighbors "
     "have {} matches ({} now)": "tests/judge/recordings/test_sequence_checks.py::test_two_cameras_in_turns_are_named",
+    "look at which of them is inverse, and invert it: the camera in the {} is then at {} mm (camera file), and "
+    "--calibration FILE tells them apart; or the camera is on the {}: pass --camera-on {}": (
+        "tests/judge/rigs/test_hand_eye.py::test_either_file_may_be_the_inverse_one"
+    ),
     "set training.precision=auto": "tests/differentiable/test_number_rates.py::test_slow_bf16_has_one_note_and_its_fix",
 }
 """Fix -> the test that runs it."""

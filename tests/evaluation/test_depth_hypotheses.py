@@ -140,3 +140,14 @@ def test_a_depth_buffer_is_named() -> None:
     (note,) = explain_depth(buffer, METRES)
     assert "the predictions are the depth buffer of a renderer" in note
     assert "square" not in note
+
+
+def test_truth_that_wrapped_around_is_named() -> None:
+    """Millimetres in 16 bits end at 65.5 m."""
+    pairs = change(make_pairs(), lambda z: 15 * z, lambda z: 15 * z)
+    assert explain_depth(pairs, METRES) == []
+    (note,) = explain_depth(change(pairs, lambda z: z, lambda z: np.mod(z, 65.536)), METRES)
+    assert "wraps around at 65.5" in note
+    assert explain_depth(change(pairs, lambda z: z, lambda z: np.minimum(z, 65.536)), METRES) == []
+    outliers = np.random.default_rng(0).random(pairs[0][0].shape) < 0.02
+    assert explain_depth(change(pairs, lambda z: np.where(outliers, 70.0, z)), METRES) == []

@@ -19,6 +19,7 @@ from stadia.evaluation.trajectory_hypotheses import (
     note_unrelated_rotations,
 )
 from stadia.geometry.conventions import QuaternionOrder, reorder_quaternions
+from stadia.geometry.poses import invert_pose
 from stadia.io.records.trajectory import Trajectory
 
 Array = NDArray[np.float64]
@@ -39,6 +40,12 @@ def right(R: Array) -> Callable[[Array], Array]:
     return lambda T: T @ X
 
 
+def flip(T: Array, axis: int) -> Array:
+    changed = T.copy()
+    changed[:, axis, 3] *= -1
+    return changed
+
+
 M = np.diag([1.0, -1, 1, 1])
 BODY = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
 MISTAKES: dict[str, tuple[Callable[[Array], Array], str]] = {
@@ -51,6 +58,8 @@ MISTAKES: dict[str, tuple[Callable[[Array], Array], str]] = {
     "inverse and opengl": (lambda T: np.linalg.inv(right(np.diag([1.0, -1, -1]))(T)), "world-to-camera poses, and"),
     "reverse": (lambda T: T[::-1].copy(), "in reverse order"),
     "left-handed": (lambda T: M @ T @ M, "left-handed"),
+    "a sign of a translation": (lambda T: invert_pose(flip(invert_pose(T), 0)), "x of the world-to-camera transl"),
+    "a sign of a position": (lambda T: flip(T, 2), "z of the positions has the other sign"),
 }
 
 

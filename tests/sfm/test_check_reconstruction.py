@@ -170,6 +170,19 @@ def test_an_image_of_half_size_is_no_mistake_if_the_file_names_its_size() -> Non
     assert judge_reconstruction(half, MATCHES).grade == Verdict.USABLE
 
 
+def test_squares_that_were_padded_are_not_stretched() -> None:
+    """VGGT pads images of 640x400 to 518x518: one scale for both axes, and bars above and below."""
+    scale = 518 / SIZE[0]
+    K = scale_intrinsics(RIGHT.K, np.full((COUNT, 2), scale))
+    K[:, 1, 2] += (518 - scale * SIZE[1]) / 2
+    squares = np.full_like(RIGHT.sizes, 518)
+    posed = pose_images(replace(RIGHT, K=K, sizes=squares), MATCHES)
+    np.testing.assert_allclose(posed.K, RIGHT.K, atol=1e-9)
+    assert any("padded to 518x518" in note for note in posed.notes)
+    stretched = scale_intrinsics(RIGHT.K, 518 / RIGHT.sizes)
+    np.testing.assert_allclose(pose_images(replace(RIGHT, K=stretched, sizes=squares), MATCHES).K, RIGHT.K, atol=1e-9)
+
+
 # -- mistakes and cures
 
 

@@ -91,7 +91,7 @@ def hand_eye(
         echo(json.dumps(replace_nan(record), indent=2, allow_nan=False))
     else:
         print_lines(list_hand_eye_lines(log or cameras, verdict))
-    if fix is not None and verdict.T_base_hand is not None and verdict.images is not None:
+    if fix is not None and not verdict.reason and verdict.T_base_hand is not None and verdict.images is not None:
         used = [row for row, image in enumerate(verdict.images) if image not in verdict.wrong]
         images = verdict.images[used]
         times = None if verdict.times_s is None else verdict.times_s[images]
@@ -99,7 +99,7 @@ def hand_eye(
         echo(f"{fix}: {len(used)} poses of the hand in its base, metres", err=as_json)
     elif fix is not None:
         echo("Nothing is written: the log is not understood", err=True)
-    if out is not None and verdict.T_hand_camera is not None:
+    if out is not None and not verdict.reason and verdict.T_hand_camera is not None:
         write_json(out, record)
         echo(out, err=as_json)
     code = find_exit_code(verdict.grade, are_asked=verdict.are_asked)

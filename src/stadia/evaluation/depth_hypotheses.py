@@ -206,6 +206,8 @@ def explain_depth(pairs: Sequence[Pair], depth_scale: DepthScale) -> list[str]:
     has_changed = explain_equal_maps([np.nan_to_num(true) for _, true in pairs]) is None
     if has_changed and (note := explain_equal_maps([predicted for predicted, _ in pairs])) is not None:
         return [note]
+    if depth_scale is DepthScale.METRES and (note := explain_wrapped(pairs)) is not None:
+        return [note]
     as_read = AS_GIVEN[depth_scale]
     given = measure_error(pairs, as_read)
     if given <= MAX_ERROR_AS_GIVEN:
@@ -231,6 +233,49 @@ def explain_depth(pairs: Sequence[Pair], depth_scale: DepthScale) -> list[str]:
 
 
 PAIRING = "pair the files by the numbers in their names; sorted as text, 10 comes before 2"
+
+
+MIN_WRAPPED = 0.001
+"""Least share of the scored pixels that wrapped around."""
+
+MAX_ERROR_WRAPPED = 0.12
+"""Largest relative error of these pixels once a period is added."""
+
+NEAR_OF_PERIOD = 0.25
+"""Distance from the predictions, over the largest value, up to which truth plus this value is right."""
+
+
+def explain_wrapped(pairs: Sequence[Pair]) -> str | None:
+    """Return a sentence if far depth of the truth wrapped around at the largest integer; None if it did not.
+
+    Pixels are near in the truth where predictions are a period farther. The period is the largest value, which maps
+    that wrapped reach.
+
+    pairs: prediction and ground truth of each image, metres.
+    """
+    period = max((float(true[np.isfinite(true)].max(initial=0)) for _, true in pairs), default=0.0)
+    moved, scored, error, reread = 0, 0, 0.0, 0.0
+    for predicted, true in pairs:
+        resized = cv2.resize(predicted, true.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        known = np.isfinite(true) & (true > 0) & np.isfinite(resized)
+        wrapped = known & (true < period / 2) & (np.abs(resized - true - period) < NEAR_OF_PERIOD * period)
+        far = known & ~wrapped & (resized > period)  # predictions that are far where the truth is not
+        if far.sum() > wrapped.sum():
+            return None
+        moved += int(wrapped.sum())
+        scored += int(known.sum())
+        error += float((np.abs(resized - true) / np.maximum(true, 1e-9))[wrapped].sum())
+        reread += float((np.abs(resized - true - period) / (true + period))[wrapped].sum())
+    if moved < max(MIN_WRAPPED * scored, MIN_FITTED) or reread > MAX_ERROR_WRAPPED * moved:
+        return None
+    return (
+        f"the ground truth wraps around at {period:.4g} m: at {moved / scored:.1%} of the scored pixels it is near, and"
+        f" the predictions are {period:.4g} m farther. Their error is {error / moved:.0%} as given and"
+        f" {reread / moved:.0%} with {period:.4g} m added. Fix: {STORE_FAR}"
+    )
+
+
+STORE_FAR = "store it as float32, or as integers with fewer units a metre; 16 bits end at 65535"
 
 
 def explain_equal_maps(maps: Sequence[Array]) -> str | None:

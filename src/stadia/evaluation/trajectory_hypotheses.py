@@ -140,7 +140,7 @@ def explain_motion(estimated: Trajectory, reference: Trajectory) -> str | None:
         return None
     likely = [h for error, h in known if error <= max(TIE * best, best + TIE_MARGIN)]
     causes = ", or ".join([likely[0].what, *(h.what.removeprefix("one of the files ") for h in likely[1:2])])
-    changed = "inverted poses" if "world-to-camera" in likely[0].what else "the fix"
+    changed = "inverted poses" if "world-to-camera poses" in likely[0].what else "the fix"
     gain = f"the motion between poses is off by {as_given:.0%} of its size, by {best:.0%} with {changed}"
     return f"{gain}: {causes}. Fix: {', or '.join(dict.fromkeys(h.fix for h in likely[:2]))}"
 
@@ -216,6 +216,13 @@ def _list_hypotheses(estimated: Trajectory, reference: Trajectory) -> Iterator[H
     P, Q = estimated.T_world_camera, reference.T_world_camera
     yield Hypothesis("one of the files has world-to-camera poses", "invert each of its poses", invert_pose(P), Q)
     yield Hypothesis("one of the files is in reverse order", "reverse its rows", P[::-1].copy(), Q)
+    for axis, name in enumerate("xyz"):
+        what = f"{name} of the world-to-camera translations has the other sign in one of the files"
+        yield Hypothesis(what, f"negate {name} of these translations", _flip_translations(P, axis), Q)
+        mirrored = P.copy()
+        mirrored[:, axis, 3] *= -1
+        what = f"{name} of the positions has the other sign in one of the files"
+        yield Hypothesis(what, f"negate {name} of the positions", mirrored, Q)
     if len(P) <= MAX_MULTIPLIED:
         for what, motions in (("the motion", P), ("the inverse motion", invert_pose(P))):
             what = f"{estimated.name} has {what} from frame to frame"
@@ -225,6 +232,13 @@ def _list_hypotheses(estimated: Trajectory, reference: Trajectory) -> Iterator[H
         for what, fix, change in _list_rotation_mistakes(path, option):
             changed = (change(P), Q) if path is estimated else (P, change(Q))
             yield Hypothesis(f"{path.name} {what}", fix, *changed)
+
+
+def _flip_translations(T: Array, axis: int) -> Array:
+    """Return camera-to-world poses (N, 4, 4) whose world-to-camera translations have another sign along one axis."""
+    inverse = invert_pose(T)
+    inverse[:, axis, 3] *= -1
+    return invert_pose(inverse)
 
 
 def _list_rotation_mistakes(path: Trajectory, option: str) -> Iterator[tuple[str, str, Callable[[Array], Array]]]:

@@ -56,6 +56,7 @@ class PosedImages:
     times_s: (F,) times on the clock of the reconstruction, seconds, if poses were assigned by time.
     px_of_file: (F, 2) pixels of K as the file has it, for a pixel of the image; None if they are equal.
     lenses: (F,) the Lens of each image that has another model, and None of the others; None if all have coefficients.
+    is_square: whether K and depth maps belong to squares to which the images were padded or cropped, not stretched.
     """
 
     images: NDArray[np.intp]
@@ -69,6 +70,7 @@ class PosedImages:
     times_s: Array | None = None
     px_of_file: Array | None = None
     lenses: NDArray[np.object_] | None = None
+    is_square: bool = False
 
     def project(self, row: int, points: Array) -> Array:
         """Return the pixels (N, 2) of points (N, 2) with z = 1 in the axes of one image's camera.
@@ -161,13 +163,35 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
         raise make_camera_error(reconstruction)
     sizes = np.where(reconstruction.sizes[rows] > 0, reconstruction.sizes[rows], matches.sizes[images])
     scale = matches.sizes[images] / sizes
-    if (np.abs(scale - 1) > 1e-3).any():
-        width, height = sizes[0]
+    width, height = sizes[0]
+    is_square = _is_padded(K, sizes, scale)
+    if is_square:
+        scale[:, 1] = scale[:, 0]
+        fitted = "padded" if (matches.sizes[images[0]] * (1, -1)).sum() > 0 else "cropped"
+        notes += (f"K belongs to images that were {fitted} to {width}x{height}, as VGGT does; it was scaled and moved",)
+    elif (np.abs(scale - 1) > 1e-3).any():
         notes += (f"K belongs to images of {width}x{height}; it was scaled to the images of this folder",)
     distortion, known_s = reconstruction.distortion[rows], None if wanted is None else wanted[images]
     K = scale_intrinsics(K, scale)
+    K[:, :2, 2] += (matches.sizes[images] - scale * sizes) / 2  # 0 unless bars were added or cut off
     lenses = None if reconstruction.lenses is None else reconstruction.lenses[rows]
-    return PosedImages(images, T, K, distortion, matches.sizes[images], rows, how, notes, known_s, 1 / scale, lenses)
+    return PosedImages(
+        images, T, K, distortion, matches.sizes[images], rows, how, notes, known_s, 1 / scale, lenses, is_square
+    )
+
+
+MAX_ASPECT_ERROR = 0.02
+"""Largest difference from 1 of fy over fx of square pixels, and of the aspects of two images of one shape."""
+
+
+def _is_padded(K: Array, sizes: NDArray[np.int64], scale: Array) -> bool:
+    """Return whether K (N, 3, 3) has square pixels in square images (N, 2), but the images are not square.
+
+    scale: (N, 2) pixels of an image for a pixel of K. An image that was stretched to a square has no square pixels.
+    """
+    is_stretched = np.abs(scale[:, 1] / scale[:, 0] - 1) > MAX_ASPECT_ERROR
+    has_square_pixels = np.abs(K[:, 1, 1] / K[:, 0, 0] - 1) < MAX_ASPECT_ERROR
+    return bool((is_stretched & has_square_pixels & (sizes[:, 0] == sizes[:, 1])).all())
 
 
 def make_camera_error(reconstruction: Reconstruction) -> DataError:

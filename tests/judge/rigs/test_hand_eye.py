@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.hand_eye import MISTAKES, Robot, is_right, make_log, make_noise, make_robot, pair
+from benchmarks.hand_eye import MISTAKES, MOST_M, Robot, is_right, make_log, make_noise, make_robot, pair
 
 from stadia.cli.main import run
 from stadia.core.errors import ConfigError
@@ -139,6 +140,34 @@ def test_a_camera_on_the_base_is_a_robot_with_inverse_poses() -> None:
     assert "--camera-on base" in judge(fixed).causes[0].fix
 
 
+def test_either_file_may_be_the_inverse_one() -> None:
+    """Both explanations fit equally well; only a rough calibration tells them apart."""
+    robot = make_robot(11)
+    log = replace(robot, T_base_hand=invert_pose(robot.T_base_hand))
+    cameras = replace(robot, T_world_camera=invert_pose(robot.T_world_camera))
+    for one in (log, cameras):
+        verdict = judge(one)
+        assert "does not show which" in verdict.reason
+        assert (verdict.grade, verdict.purposes) == ("unusable", ())
+        numbers = [float(text) for text in re.findall(r"-?\d+(?=[, ]|$)", verdict.causes[0].fix)]
+        misses = [np.abs(np.array(numbers[k : k + 3]) - 1000 * robot.T_hand_camera[:3, 3]).max() for k in (0, 3)]
+        assert min(misses) < 1000 * MOST_M, verdict.causes[0].fix
+    rough = robot.T_hand_camera @ se3_exp(np.array([0.01, 0, 0, 0, 0.03, 0]))
+    for one, cause in ((log, "inverse"), (cameras, "inverse-cameras")):
+        verdict = judge(one, given=rough)
+        assert list_causes(verdict) == [cause]
+        assert verdict.T_hand_camera is not None
+        assert is_right(verdict.T_hand_camera, robot.T_hand_camera)
+
+
+def test_columns_of_kortex_are_read(tmp_path: Path) -> None:
+    rows = ["x,y,z,theta_x,theta_y,theta_z", "0.1,0.2,0.3,90.0,0.0,90.0", "0.1,0.2,0.4,90.0,0.0,0.0"]
+    (tmp_path / "robot.csv").write_text("\n".join(rows) + "\n")
+    T = read_robot_log(tmp_path / "robot.csv").make_poses()
+    np.testing.assert_allclose(T[0, :3, :3], [[0, 0, 1], [1, 0, 0], [0, 1, 0]], atol=1e-12)
+    np.testing.assert_allclose(T[1, :3, 3], [0.1, 0.2, 0.4])
+
+
 def test_the_error_of_a_given_calibration_is_measured() -> None:
     robot = make_robot(12, count=30)
     moved = robot.T_hand_camera @ se3_exp(np.array([0.01, 0, 0, 0, np.radians(1.0), 0]))
@@ -219,10 +248,12 @@ def test_the_corrected_log_and_calibration_hold(tmp_path: Path, capsys: pytest.C
     robot = make_robot(14)
     cameras, log, fixed, out = (tmp_path / name for name in ("poses.txt", "robot.csv", "fixed.csv", "hand-eye.json"))
     write_tum_trajectory(cameras, Trajectory(robot.T_world_camera, robot.times_s))
-    write_robot_log(log, invert_pose(robot.T_base_hand), [], None)
+    millimetres = robot.T_base_hand.copy()
+    millimetres[:, :3, 3] *= 1000
+    write_robot_log(log, millimetres, [], None)
     log.write_text(log.read_text().partition("\n")[2])
     assert call(cameras, log, "--fix", fixed, "--out", out) == 1
-    assert "base in the hand" in capsys.readouterr().out
+    assert "multiply the log's by 0.001" in capsys.readouterr().out
     assert call(cameras, fixed, "--calibration", out, "--for", "grasping=5mm", "--json") == 0
     record = json.loads(capsys.readouterr().out)
     assert (record["grade"], record["causes"]) == ("usable", [])

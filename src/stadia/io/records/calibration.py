@@ -151,13 +151,19 @@ def _read_cameras(path: Path) -> list[CalibratedCamera]:
 
 
 REALESTATE_COLUMNS = 19  # a time, fx fy cx cy as shares of the image, two zeros, and 3x4 world-to-camera
+_CAL_LENGTH = 8  # width, height, f, cx, cy, k1, k2, k3: lines of the .cal of Meshroom's CameraCalibration
 _ROW_LENGTHS = (4, 8, 9)  # fx fy cx cy, alone or with 4 or 5 distortion coefficients, as in DROID-SLAM
 
 
 def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
-    """Return the camera of a row fx fy cx cy k1 k2 p1 p2 k3, or of a 4x4 matrix; None for another text."""
+    """Return the camera of a row fx fy cx cy k1 k2 p1 p2 k3, of Meshroom's .cal, or of a 4x4 matrix; else None."""
     lines = [line.partition("#")[0].replace(",", " ").split() for line in text.splitlines()]
     rows = [words for words in lines if words and not words[0].startswith(("[", "http"))]
+    if len(rows) == _CAL_LENGTH and all(len(words) == 1 for words in rows):
+        width, height, focal, cx, cy, k1, k2, k3 = parse_numbers([words[0] for words in rows])
+        if min(width, height) > 1 and all(0.25 < share < 0.75 for share in (cx / width, cy / height)):
+            K, size = make_K(path, focal, focal, cx, cy), _check_size(path, (width, height))
+            return CalibratedCamera("Meshroom's", K, size, (k1, k2, 0.0, 0.0, k3), model=RADTAN)
     if len(rows) in _ROW_LENGTHS and all(len(words) == 1 for words in rows):  # a number in each line
         rows = [[word for words in rows for word in words]]
     if len(rows) == 1 and len(rows[0]) in _ROW_LENGTHS:

@@ -1,8 +1,8 @@
 """Read the log of a robot: the pose of its hand at each image, with numbers whose meaning may be in doubt.
 
 Rows of UR (x y z rx ry rz), Franka (O_T_EE), MoveIt and ROS (position and orientation), lerobot (ee.x ... ee.wz),
-OpenCV (R_gripper2base, t_gripper2base), KUKA (A B C), and any csv with a header are read. The numbers of a rotation are
-kept as they are, so that another reading of them can be tried.
+OpenCV (R_gripper2base, t_gripper2base), KUKA (A B C), Kortex (theta_x), and any csv with a header are read. The numbers
+of a rotation are kept as they are, so that another reading of them can be tried.
 """
 
 from __future__ import annotations
@@ -394,6 +394,9 @@ _VECTOR = re.compile(
     r"(?:.*_)?(?:r|rv|w|rot|rotvec|rvec|axis_angle|rotation)_?([xyz])(?:_(?:rad|deg|radians|degrees))?"
 )
 _EULER = re.compile(r"(?:.*_)?(roll|pitch|yaw)(?:_(?:rad|deg|radians|degrees))?")
+_KORTEX = re.compile(r"(?:.*_)?theta_([xyz])")
+"""Columns of Kinova's Kortex: angles in degrees about fixed axes."""
+
 _LIST = re.compile(r"(.*?)[._\[ ]?(\d{1,2})\]?")
 _IN_DEGREES = re.compile(r"deg|°")
 
@@ -412,6 +415,7 @@ def _choose_columns(path: Path, columns: Mapping[str, Array], names: Sequence[st
             return _make_log(path, _stack(columns, position), _stack(columns, order), reading, times, names)
     for pattern, axes, kind, order_of in (
         (_EULER, ("roll", "pitch", "yaw"), "Euler angles", "xyz"),
+        (_KORTEX, "xyz", "Euler angles", "xyz"),
         (_VECTOR, "xyz", "rotation vector", ""),
     ):
         angles = _find(columns, clean, pattern, axes)

@@ -78,8 +78,11 @@ def measure_depth(reconstruction: Reconstruction, view: VirtualView, sparse: Spa
         ray = (sparse.xy[observed] - view.camera.center_px) / view.camera.focal_px
         at = view.posed.project(row, ray)
         height, width = values.shape
-        scale = np.array([width, height]) / view.posed.sizes[row]
-        x, y = np.rint((at + 0.5) * scale - 0.5).astype(int).T
+        size = view.posed.sizes[row]
+        scale = np.array([width, height]) / size
+        if view.posed.is_square and width == height:
+            scale[1] = scale[0]
+        x, y = np.rint((at + 0.5 - size / 2) * scale + np.array([width, height]) / 2 - 0.5).astype(int).T
         inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
         sampled = np.full(len(at), np.nan)
         sampled[inside] = values[y[inside], x[inside]]

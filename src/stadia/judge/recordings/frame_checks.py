@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError, summarize_exception
 from stadia.core.types import LEFT, RIGHT, Camera, Recording
-from stadia.data.frame_selection import FLOW_WIDTH, shrink_to_gray
+from stadia.data.frame_selection import FLOW_WIDTH, FrameSelection, shrink_to_gray
 from stadia.geometry.image_features import gray, median_flow_px
 from stadia.geometry.two_views import pixel_rays
 from stadia.io.image_files import read_image_header
@@ -217,6 +217,13 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
 def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[Finding]:
     """Report a static camera (D03), from the optical flow by the later frame of each pair."""
     selection = getattr(survey.recording, "selection", None)
+    if selection is not None and (every := _find_repeated_step(selection)):
+        measured = (
+            f"{selection.standing} of {selection.total} frames of the video show what the frame before shows and "
+        )
+        measured += f"are left out: one of {every} is new"
+        yield make_finding("D02", Severity.WARN, measured, "distinct frames")
+        return
     if selection is not None and selection.standing >= RECORDING_LIMITS["standing"].doubtful * selection.total:
         measured = f"{selection.standing} of {selection.total} frames of the video show no motion and are left out: "
         measured += "the camera stands, or a car's hood or a time stamp fills most of the image"
@@ -237,6 +244,21 @@ def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[
     yield make_finding(
         "D03", severity, measured, f"fewer than {RECORDING_LIMITS['static'].doubtful:.0%}", evidence=evidence
     )
+
+
+MIN_EVEN_STEPS = 0.9
+"""Least share of the steps between kept frames that are equal if a video was stored at a higher frame rate."""
+
+
+def _find_repeated_step(selection: FrameSelection) -> int:
+    """Return how many frames of a video show one image each time; 0 if frames without motion have no such rhythm."""
+    steps = np.diff(selection.kept)
+    if len(steps) < 5 or selection.standing < RECORDING_LIMITS["repeated"].doubtful * selection.total:
+        return 0
+    step = int(np.median(steps))
+    left_out = (step - 1) * len(selection.kept)
+    is_even = step > 1 and np.mean(steps == step) >= MIN_EVEN_STEPS
+    return step if is_even and selection.standing >= MIN_EVEN_STEPS * left_out else 0
 
 
 def _check_bits(survey: RecordingSurvey) -> Iterator[Finding]:

@@ -87,7 +87,8 @@ class HandEyeVerdict:
 
     is_on_hand: whether the camera is on the hand; otherwise it is fixed next to the robot.
     reason: why nothing is measured; "" otherwise.
-    T_hand_camera: (4, 4) measured pose of the camera in the hand (or in the base), metres; None if not measured.
+    T_hand_camera: (4, 4) measured pose of the camera in the hand (or in the base), metres; None if not measured. If
+        one file has inverse poses and it is open which (`reason`), with those of the log inverted.
     T_base_world: (4, 4) measured pose of the world in the base (or in the hand), metres.
     calibration_deg, calibration_m: error of the given calibration after its mistake was undone. Without one, 0 with
         the deviation of the measured one.
@@ -236,7 +237,7 @@ def judge_hand_eye(
         unit_m, unit_causes, factor = _find_units(pairing, fit, has_unit=has_unit)
     if factor is not None:
         fit = _solve(A, B, factor)
-    causes = [*_describe_mistake(mistake, pairing, offset_s, is_on_hand=is_on_hand), *unit_causes]
+    causes = [*_describe_mistake(mistake, pairing, offset_s), *unit_causes]
     metres = unit_m / fit.factor if fit.factor > 0 else float("nan")  # of a unit of the camera poses
     if reason := _explain_misfit(fit, B, metres if has_unit else None):
         return replace(verdict, reason=reason, causes=(_MISFIT,))
@@ -264,10 +265,58 @@ def judge_hand_eye(
     if given is not None:
         measured, cause = _compare_given(measured, fit, given, metres)
         causes += cause
+    if mistake.direction == INVERSE:
+        cameras = invert_pose(pairing.T_world_camera)
+        other = judge_hand_eye(
+            replace(pairing, T_world_camera=cameras), is_on_hand=is_on_hand, has_unit=has_unit, given=given, notes=notes
+        )
+        log_deg, cameras_deg = _find_total_deg(measured), _find_total_deg(other)
+        if given is None or (log_deg < FAR_TIMES * cameras_deg and cameras_deg < FAR_TIMES * log_deg):
+            return replace(
+                measured,
+                reason="one of both files has inverse poses, and their motion does not show which",
+                causes=tuple(
+                    _describe_open_inverse(measured, other) if cause.name == "inverse" else cause for cause in causes
+                ),
+            )
+        if cameras_deg < log_deg:
+            what = "the camera file has poses of the target in the camera (they are inverse)"
+            return replace(other, causes=(RigCause("inverse-cameras", what, "invert them"), *other.causes))
     wanted = list(purposes) or list(RIG_PURPOSES.values())
     found = {"point_m": _measure_point(measured), "residual_m": measured.position_m}
     judged = tuple(judge_limits(purpose, found.get) for purpose in wanted)
     return replace(measured, causes=tuple(causes), purposes=judged, are_asked=bool(purposes))
+
+
+FAR_TIMES = 4.0
+"""Least ratio of the errors of a given calibration with which one explanation of the poses is preferred to another."""
+
+
+def _find_total_deg(verdict: HandEyeVerdict) -> float:
+    """Return the error of the given calibration, as the angle at which a point POINT_M ahead is seen wrong."""
+    angle, length = verdict.calibration_deg, verdict.calibration_m
+    return np.inf if angle is None or length is None else angle.value + float(np.degrees(length.value / POINT_M))
+
+
+def _describe_open_inverse(log: HandEyeVerdict, cameras: HandEyeVerdict) -> RigCause:
+    """Return the cause of poses of which either the log's or the camera's are inverse: both fit equally well.
+
+    log: the verdict with the poses of the log inverted.
+    cameras: the verdict with the poses of the camera inverted.
+    """
+    place, other_place = ("hand", "base") if log.is_on_hand else ("base", "hand")
+    places = [
+        ", ".join(f"{1000 * number:.0f}" for number in one.T_hand_camera[:3, 3])
+        for one in (log, cameras)
+        if one.T_hand_camera is not None
+    ]
+    what = "the log has poses of the base in the hand, or the camera file those of the target in the camera"
+    fix = (
+        f"look at which of them is inverse, and invert it: the camera in the {place} is then at "
+        f"{' mm (log) or '.join(places)} mm (camera file), and --calibration FILE tells them apart; or the camera is on"
+        f" the {other_place}: pass --camera-on {other_place}"
+    )
+    return RigCause("inverse", what, fix)
 
 
 MISFIT = "the robot and the camera do not move as one"
@@ -479,9 +528,7 @@ CAUSE_OF_DIRECTION: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-def _describe_mistake(
-    mistake: PoseMistake, pairing: LogPairing, offset_s: Measured | None, *, is_on_hand: bool
-) -> list[RigCause]:
+def _describe_mistake(mistake: PoseMistake, pairing: LogPairing, offset_s: Measured | None) -> list[RigCause]:
     """Return the causes of a mistake of the log."""
     log = pairing.log
     causes = []
@@ -496,11 +543,7 @@ def _describe_mistake(
         what = f"rotations of the log are {after.describe()}, not {before.describe()}"
         causes.append(RigCause(name, what, "read them so"))
     if mistake.direction:
-        name, what, fix = CAUSE_OF_DIRECTION[mistake.direction]
-        if mistake.direction == INVERSE:
-            other = "base" if is_on_hand else "hand"
-            fix += f"; or the camera is on the {other}: pass --camera-on {other}"
-        causes.append(RigCause(name, what, fix))
+        causes.append(RigCause(*CAUSE_OF_DIRECTION[mistake.direction]))
     if mistake.negated is not None:
         what = f"number {mistake.negated + 1} of the rotations of the log has the wrong sign"
         causes.append(RigCause("mirrored-axis", what, "negate it"))
@@ -555,13 +598,14 @@ def _describe_wrong(
 
 def describe_hand_eye(verdict: HandEyeVerdict) -> dict[str, Any]:
     """Return all fields of a verdict for JSON."""
+    X, Z = verdict.T_hand_camera, verdict.T_base_world
     return {
         "format": "stadia-hand-eye",
         "grade": verdict.grade,
         "not_measurable": verdict.reason or None,
         "camera_on": "hand" if verdict.is_on_hand else "base",
-        "calibration": None if verdict.T_hand_camera is None else verdict.T_hand_camera.tolist(),
-        "world": None if verdict.T_base_world is None else verdict.T_base_world.tolist(),
+        "calibration": None if X is None or verdict.reason else X.tolist(),
+        "world": None if Z is None or verdict.reason else Z.tolist(),
         "calibration_deg": describe_measured(verdict.calibration_deg),
         "calibration_m": describe_measured(verdict.calibration_m),
         "rotation_deg": describe_measured(verdict.rotation_deg),
