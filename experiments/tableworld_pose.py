@@ -7,11 +7,11 @@ r"""Learn object pose on TableWorld, with unseen test shapes; compare rotation l
     python experiments/tableworld_pose.py --out runs/rotation-losses --losses bounded_log squared_error:pixel \
         --seeds 0 1 2 --steps 1200
 
-The first is the default of `stadia train objectpose`: --minutes of training (its steps are measured first, so that
-the learning rate ends with the time), then the test tables with unseen shapes. The second begins from random weights.
-The third scores an existing run, and writes nothing. The last one trains each loss from each seed for the same
---steps. NAME:pixel compares each pixel (`loss.rotation_of`), NAME the mean of an object. Only per pixel is
-squared_error the baseline |q - q_true|^2: a mean has length 1, which leaves 2 - 2 |q . q_true|.
+The first is the default of `stadia train objectpose` with data.tableworld=demo: --minutes of training (its steps are
+measured first, so that the learning rate ends with the time), then the test tables with unseen shapes. The second
+begins from random weights. The third scores an existing run, and writes nothing. The last one trains each loss from
+each seed for the same --steps. NAME:pixel compares each pixel (`loss.rotation_of`), NAME the mean of an object. Only
+per pixel is squared_error the baseline |q - q_true|^2: a mean has length 1, which leaves 2 - 2 |q . q_true|.
 
 Prints the scores of each run, then each loss over its seeds and, seed by seed, its difference to the first one.
 
@@ -286,7 +286,7 @@ def main() -> None:
 
 def compare_losses(arguments: argparse.Namespace) -> None:
     """Train and score each loss from each seed, for the same steps."""
-    words: list[str] = arguments.words
+    words: list[str] = ["data.tableworld=demo", *arguments.words]
     configs = {
         loss: recipes.configure("objectpose", [*words, *words_of(loss)]) for loss in arguments.losses
     }  # refused before any trains

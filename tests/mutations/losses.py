@@ -24,6 +24,7 @@ from stadia.losses.metric_scale import MetricScaleLoss
 from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.sparse_depth import SparseDepthLoss
+from stadia.overlay.config import OverlayLossConfig
 from stadia.overlay.losses import OverlayLoss
 from stadia.overlay.recipe import make_overlay_case
 from stadia.training.loss_checks.loss_case import LossCase, make_camera_height_case, make_depth_case
@@ -240,6 +241,7 @@ def of_each(change: Callable[[Tensor], Tensor]) -> Callable[..., LossReport]:
 
 
 DEPTH, OVERLAY = SparseDepthLoss(), OverlayLoss()
+SIMILAR = OverlayLossConfig(depth_ssim=1.0)
 
 
 def labels_everywhere(inverse_depth: Tensor, depth_m: Tensor) -> LossReport:
@@ -250,6 +252,16 @@ def labels_everywhere(inverse_depth: Tensor, depth_m: Tensor) -> LossReport:
 def metres_as_inverse(inverse_depth: Tensor, depth_m: Tensor) -> LossReport:
     known = depth_m > 0
     return report((inverse_depth - depth_m / 64).abs().where(known, 0.0).sum() / known.sum().clamp(min=1))
+
+
+class SimilarityOf255(OverlayLoss):
+    """SSIM of scaled depth with the constants of values up to 255."""
+
+    def terms(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        found = super().terms(log_depth, mask_logits, true, mask)
+        error = (log_depth - true.where(true > 0, 1.0).log()).where(true > 0, 0.0)
+        found["depth_ssim"] = (error.square() / (error.square() + (0.03 * 255) ** 2)).mean()
+        return found
 
 
 def mask_turned(log_depth: Tensor, logits: Tensor, depth: Tensor, mask: Tensor) -> LossReport:
@@ -285,6 +297,7 @@ SOUND: dict[str, Callable[[], LossCase]] = {
     "one without a minimum": video(by_all_sources),
     "labels": depth(DEPTH),
     "composed": lambda: make_overlay_case(OVERLAY, OVERLAY.weights),
+    "composed, with similarity": lambda: make_overlay_case(OverlayLoss(SIMILAR), SIMILAR.weights),
     "heights": lambda: make_camera_height_case(MetricScaleLoss(MetricScaleConfig(object_height=0, camera_height=0.05))),
 }
 
@@ -322,6 +335,8 @@ TABLE: list[tuple[str, str, str, Callable[[], LossCase]]] = [
     ("smoothness of metres", "L24", "one that smooths", video(smoothed(torch.reciprocal), WITH_PAIR)),
     ("smoothness summed over pixels", "L06", "one that smooths", video(smoothed(summed_slopes), WITH_PAIR)),
     ("similarity with constants for 255", "L25", "one of similarity", video(similar(255.0))),
+    ("similarity of depth with constants for 255", "L25", "composed, with similarity",
+        lambda: make_overlay_case(SimilarityOf255(SIMILAR), SIMILAR.weights)),
     ("a loss that inverts motion", "L01 P01", "a simple one", video(inverted)),
     ("a loss that holds motion still", "P01", "a simple one", video(static_camera)),
     ("a loss with brightness on the source", "B01", "the house's, exposed", video(on_the_source, VIDEO, EXPOSED)),

@@ -1,5 +1,5 @@
 """Masks of a road and what stands on it, and ways to spoil them. Each is changed in some frames, and named by H01 to
-H05 or H16.
+H05, H16 or H21.
 """
 
 import json
@@ -81,6 +81,12 @@ def a_bus(semantic: NDArray[np.uint8], instance: NDArray[np.uint8]) -> Masks:
     return np.where(instance > 0, 28, semantic).astype(np.uint8), instance
 
 
+def moved(semantic: NDArray[np.uint8], instance: NDArray[np.uint8]) -> Masks:
+    """Lower by 6 of 48 rows, and further to the right by 5 of 80 columns."""
+    low, high = (np.pad(mask, ((6, 0), (5, 0)), mode="edge")[:HEIGHT, :WIDTH] for mask in (semantic, instance))
+    return low, high
+
+
 MUTATIONS: dict[str, tuple[Change, range, set[str], str]] = {
     "the camera looks at the sky": (painted(23), range(FRAMES), {"H01", "H02"},
         "8 of 8 frames show no road, such as frame 100"),
@@ -95,6 +101,7 @@ MUTATIONS: dict[str, tuple[Change, range, set[str], str]] = {
     "a class without a prior": (a_bus, range(1, 3), {"H04"}, "2 of class bus, such as in frame 101"),
     "stored mirrored": (lambda s, i: (s[:, ::-1], i[:, ::-1]), range(FRAMES), {"H16"},
         "in 8 of 8 frames"),
+    "resized without the crop of the images": (moved, range(FRAMES), {"H21"}, "12% up"),
     "stored upside down": (lambda s, i: (s[::-1], i[::-1]), range(6, FRAMES), {"H05"}, "of frame 106 less than half"),
 }  # fmt: skip
 

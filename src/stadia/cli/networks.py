@@ -162,7 +162,9 @@ def activations(
     overrides: InputSettings = None,
     out: Annotated[Path, option("The new .mp4 file.")] = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
-    over_steps: Annotated[bool, flag("--over-steps", "One image over the checkpoints of training.keep_every.")] = False,
+    over_steps: Annotated[
+        bool, flag("--over-steps", "The first frame at each checkpoint that training.keep_every kept; also as .png.")
+    ] = False,
     force: ForceOption = False,
 ) -> None:
     """Show what the layers of a network respond to. The four most variable channels of each stage."""

@@ -26,6 +26,12 @@ from stadia.data.video.video_list import VideoEntry, open_entry
 from stadia.io.image_files import list_images, read_rgb
 from stadia.io.video_decoding import VideoHeader, read_video_header
 
+MASK_MOVES = tuple((down / 64, right / 64) for down in range(-9, 10) for right in range(-9, 10))
+"""Moves of a mask that are tried: down and to the right, as shares of the image's height and width."""
+
+COMPARED_WIDTH = 320
+"""Width in pixels at which moved masks are compared with the image."""
+
 MIN_OUTLINE_PX = 20  # vertical outlines of a frame, to compare them with the image
 MAX_FRAMES, MAX_FRAMES_IN_ALL = 24, 400  # largest numbers of sampled frames: of a recording, and of all recordings
 
@@ -47,6 +53,8 @@ class MaskSurvey:
         class.
     as_they_are: for each frame, ln(a / b) with the image gradient a along the outlines of its masks, and b along those
         of the mirrored masks; it is negative if the masks seem to be mirrored.
+    moved: for each frame, the log contrast of the image along the outlines of its masks after each of `moves`.
+    moves: moves down and to the right, as shares of the image's height and width.
     others: number of objects by class, for the classes whose height is not known.
     """
 
@@ -61,6 +69,8 @@ class MaskSurvey:
     objects: int = 0
     no_prior: dict[str, tuple[int, ...]] = field(default_factory=dict)
     as_they_are: tuple[float, ...] = ()
+    moved: tuple[tuple[float, ...], ...] = ()
+    moves: tuple[tuple[float, float], ...] = MASK_MOVES
     others: Counter[str] = field(default_factory=Counter)
 
 
@@ -101,6 +111,8 @@ def _survey_recording(recording: Recording, config: RoadConfig, frames: int) -> 
         outlined = np.where(road | (clean.instance > 0), masks.semantic, 0)
         if (ratio := _compare_with_mirrored(recording.image(index), outlined)) is not None:
             survey.as_they_are += (ratio,)
+        if (contrasts := _compare_with_moved(recording.image(index), outlined)) is not None:
+            survey.moved += (contrasts,)
         edge, known = find_edge_objects(clean.instance, config.border_px), 0
         for number, window in find_windows(clean.instance).items():
             if number in edge:
@@ -131,6 +143,33 @@ def _compare_with_mirrored(image: NDArray[np.uint8], semantic: NDArray[np.intege
     # One gray level is added: a blank image gives a ratio of 1.
     along, mirrored = (1 + float(strength[edge].mean()) for edge in (outline, outline[:, ::-1]))
     return math.log(along / mirrored)
+
+
+def _compare_with_moved(image: NDArray[np.uint8], semantic: NDArray[np.integer]) -> tuple[float, ...] | None:
+    """Return the log contrast of the image along the mask outlines after each of `MASK_MOVES`; None for few outlines.
+
+    The contrast is the gradient over its mean in the neighborhood, so that textured regions attract no outline.
+    """
+    width = min(COMPARED_WIDTH, semantic.shape[1])
+    height = max(round(semantic.shape[0] * width / semantic.shape[1]), 1)
+    gray = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (width, height), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(semantic.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    across, along = (cv2.Sobel(gray.astype(np.float32), cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
+    strength = 1 + cv2.blur(np.hypot(across, along), (3, 3))  # one gray level: a blank image has contrast 1
+    contrast = np.log(strength / cv2.blur(strength, (width // 8 | 1, width // 8 | 1)))
+    outline = np.zeros(small.shape, bool)
+    outline[:, 1:] |= small[:, 1:] != small[:, :-1]
+    outline[1:] |= small[1:] != small[:-1]
+    rows, columns = outline.nonzero()
+    if len(rows) < MIN_OUTLINE_PX:
+        return None
+    found = []
+    for down, right in MASK_MOVES:
+        moved_rows, moved_columns = rows + round(down * height), columns + round(right * width)
+        inside = (moved_rows >= 0) & (moved_rows < height) & (moved_columns >= 0) & (moved_columns < width)
+        values = contrast[moved_rows[inside], moved_columns[inside]]
+        found.append(float(values.mean()) if 2 * len(values) > len(rows) else 0.0)
+    return tuple(found)
 
 
 MAX_GROUPS = 8  # sizes and cameras in a summary

@@ -39,6 +39,9 @@ from stadia.training.loss_checks.loss_case import (
     add_label_forms,
 )
 
+LOG_DEPTH_NOISE = 0.6
+"""Standard deviation of the noise of ln z for which SSIM must be near its limit; half of it must cost most of that."""
+
 OverlayLossFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
 
 
@@ -73,7 +76,18 @@ def make_overlay_case(loss: OverlayLossFunction, terms: Mapping[str, float], uni
         unlabeled = {"log_depth": true == 0}
         return LossCase(evaluate, right, off, tuple(axes), {"labels": true}, unlabeled=unlabeled)
 
-    return add_label_forms(build, unit)
+    case = add_label_forms(build, unit)
+    if not has_depth:
+        return case
+
+    def add_noise(share: float) -> LossCase:
+        dense = build(case.right["log_depth"].exp())  # windows of SSIM need labels at every pixel
+        normal = torch.randn(dense.right["log_depth"].shape, generator=torch.Generator().manual_seed(0))
+        noisy = dense.right["log_depth"] + share * LOG_DEPTH_NOISE * normal.double()
+        return replace(dense, right={**dense.right, "log_depth": noisy})
+
+    noise = {"noise": lambda: add_noise(1.0), "half of it noise": lambda: add_noise(0.5)}
+    return replace(case, forms={**case.forms, **noise})
 
 
 MAX_LR_FACTOR = 2.0  # largest mean loss weight (or its inverse) before SGD's effective learning rate is reported

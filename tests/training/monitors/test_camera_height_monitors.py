@@ -1,4 +1,4 @@
-"""Metric scale from heights: findings of masks (H01 to H05, H16) and of a training (H06 to H15, T07), with correct and
+"""Metric scale from heights: findings of masks (H01 to H05, H16, H21) and of a training (H06 to H15, T07), right and
 broken data.
 """
 

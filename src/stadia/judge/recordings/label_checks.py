@@ -19,6 +19,8 @@ MIN_IN_LOWER_HALF = 0.9  # share of the road pixels in the lower half of the ima
 MIN_OUTLINES = 4  # frames with mask outlines that show whether they are mirrored
 MIN_MIRRORED = 0.9  # share of these frames that fit better mirrored
 MIN_MIRRORED_GAIN = 1.1  # factor by which mirrored masks fit better
+MIN_MOVED = 2 / 64  # smallest move of masks that is reported, as a share of the image's side
+MIN_MOVED_GAIN = 1.2  # factor by which contrast along moved outlines is larger; masks that fit have 1, moved ones 1.5
 MAX_OTHER_CLASSES = 4  # other classes in the message
 
 MAX_LISTED_FILES = 10  # files in the evidence
@@ -31,7 +33,7 @@ def list_columns(names: Sequence[str], rows: Sequence[Sequence[object]]) -> dict
 
 
 def check_masks(surveys: Sequence[MaskSurvey]) -> list[Finding]:
-    """Report faults of the masks of roads and objects (H01 to H05, H16).
+    """Report faults of the masks of roads and objects (H01 to H05, H16, H21).
 
     H03 is a stop if no recording has masks, because the depth would never be in metres.
     """
@@ -78,6 +80,34 @@ def _check_recording_masks(survey: MaskSurvey) -> Iterator[Finding]:
         measured = f"in {mirrored} of {count} frames the mirrored masks fit the image's edges better, "
         measured += f"{math.exp(-sum(fits) / count):.2f} times overall"
         yield warn("H16", measured, "edges along the unmirrored masks")
+        return
+    if moved := _find_move(survey):
+        yield warn("H21", moved, "edges along the masks where they are")
+
+
+def _find_move(survey: MaskSurvey) -> str:
+    """Return in words how the masks must move so that they fit the edges of the images; "" if they fit."""
+    if len(survey.moved) < MIN_OUTLINES:
+        return ""
+    count, frames = len(survey.moves), len(survey.moved)
+    means = [sum(frame[number] for frame in survey.moved) / frames for number in range(count)]
+    best, still = max(range(count), key=means.__getitem__), survey.moves.index((0.0, 0.0))
+    gain, (down, right) = means[best] - means[still], survey.moves[best]
+    better = sum(frame[best] > frame[still] for frame in survey.moved)
+    is_edge = means[best] > 0  # contrast above that of the neighborhood
+    if max(abs(down), abs(right)) < MIN_MOVED or gain < math.log(MIN_MOVED_GAIN) or not is_edge:
+        return ""
+    if better < MIN_MIRRORED * frames:
+        return ""
+    steps = [
+        f"{abs(share):.0%} {name[share < 0]}"
+        for share, name in ((down, ("down", "up")), (right, ("to the right", "to the left")))
+        if share
+    ]
+    return (
+        f"in {better} of {frames} frames masks moved {' and '.join(steps)} fit the image's edges better, "
+        f"{math.exp(gain):.2f} times overall"
+    )
 
 
 def _check_known_objects(surveys: Sequence[MaskSurvey]) -> Iterator[Finding]:

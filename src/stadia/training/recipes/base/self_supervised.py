@@ -323,8 +323,12 @@ class ViewSynthesis:
         depth = depth_from_inverse(resize_map(finest, *size))
         views = synthesize_views(targets.sources[:1].float(), depth, camera, source_camera, T_source_target)
         warped = dict(zip(source_names, views.image[0].cpu(), strict=True)) if len(source_names) > 1 else {}
-        masks = {}
+        exposed, masks = {}, {}
         if prediction.brightness is not None:
+            for name, change in zip(source_names, prediction.brightness[0].float(), strict=True):
+                gain, offset = change.tolist()
+                image = (gain * targets.image[0] + offset).clamp(0, 1).cpu()
+                exposed[f"exposed as {name}: {gain:.2f} times, {offset:+.2f}"] = image
             images = torch.cat([targets.image[:1, None], targets.sources[:1]], 1)
             masks["saturated"] = find_saturated_pixels(images, self.config.loss.saturation)[0].any(0)
         if (threshold := self.config.loss.residual_threshold) is not None:
@@ -333,6 +337,7 @@ class ViewSynthesis:
         return {
             **scales,
             **{f"warped {name}": to_uint8(view) for name, view in warped.items()},
+            **{name: to_uint8(image) for name, image in exposed.items()},
             "best warped source": to_uint8(report.maps["warped"][0]),
             "residual": color_heat(report.maps["residual"][0, 0]),
             "best source": color_categories(winner, len(names)),
