@@ -3,12 +3,14 @@
     python benchmarks/page_journeys.py base --photo photo.jpg --video video.mp4 --films films
     python benchmarks/page_journeys.py base --only paint --times 5
     python benchmarks/page_journeys.py base --only check --result scene.zip
+    python benchmarks/page_journeys.py base --only memory --photo photo.jpg
 
 paint: from the address to the first paint, and to the picture in it. photo: from the chosen file to its depth, then two
 clicks to a length. video: from the chosen file to the first depth, to its first scene of several frames, to its result,
 and two clicks to a length; the longest time without a change of the shown text, and of what it counts; its shared page,
-opened without a server. check: from the dropped result of another program to its corrected file. slow: a line of
-SLOW_BYTES_S. Processor seconds are those of the server and of the commands that it ran to their end.
+opened without a server. check: from the dropped result of another program to its corrected file. memory: of the
+server and of the tab's scripts after the uploads of MEMORY_AFTER. slow: a line of SLOW_BYTES_S. Processor seconds are
+those of the server and of the commands that it ran to their end.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
+from app_load import count_megabytes
 from playwright.sync_api import sync_playwright
 
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -37,6 +41,9 @@ SIZE = {"width": 1400, "height": 900}
 FILM_HZ = 10
 SLOW_BYTES_S = 40_000
 STEP_S = 0.05
+MEMORY_AFTER = (5, 15, 30)
+"""Numbers of photos that one tab uploaded in a row when the memory is read."""
+
 POINTS = ((0.2, 0.75), (0.4, 0.8))
 """Places of the two points, as shares of the picture, left of its divider."""
 
@@ -152,20 +159,28 @@ def measure_paint(browser: Any, address: str, times: int) -> None:
     print(f"of Chromium's first page: {paints[0]:.0f} ms, the picture {pictures[0]:.0f} ms")
 
 
-def measure_photo(browser: Any, address: str, photo: Path, times: int, film: Path | None) -> None:
-    """Print the time from a chosen photo to its depth, and to a length between two clicked points."""
-    depths, lengths = list[float](), list[float]()
+def measure_photo(browser: Any, address: str, process: int, photo: Path, times: int, film: Path | None) -> None:
+    """Print the time from a chosen photo to its depth, and to a length between two clicked points.
+
+    browser, address, process: where, and the process of the server.
+    photo, times: the photo, and how often it is chosen.
+    film: path of the film, or None.
+    """
+    depths, lengths, spent = list[float](), list[float](), list[float]()
     for number in range(times):
         visit = Visit(browser, address, film if number == times - 1 else None)
         visit.open()
+        before = read_processor_s(process)
         visit.choose(photo)
         visit.page.wait_for_selector("#result.working", state="attached")
         depths.append(visit.wait("!document.getElementById('result').matches('.working, .opening')"))
         lengths.append(visit.measure(""))
+        spent.append(read_processor_s(process) - before)
         clicks = visit.clicks
         visit.close()
     print(f"photo: depth after {statistics.median(depths):.2f} s (median of {times})")
-    print(f"photo: a length after {statistics.median(lengths):.2f} s and {clicks} clicks")
+    print(f"photo: a length after {statistics.median(lengths):.2f} s and {clicks} clicks", end="")
+    print(f", {statistics.median(spent):.2f} s of the server's processor")
 
 
 def measure_video(browser: Any, address: str, process: int, video: Path, film: Path | None) -> None:
@@ -257,6 +272,30 @@ def measure_check(browser: Any, address: str, process: int, result: Path) -> Non
     visit.close()
 
 
+def measure_memory(browser: Any, address: str, process: int, photo: Path) -> None:
+    """Print the memory of the server, and of the scripts of the tab, after 5, 15 and 30 uploads of a photo in a row.
+
+    browser, address, process: where, and the process of the server.
+    photo: the photo.
+    """
+    visit, server = Visit(browser, address), psutil.Process(process)
+    visit.session.send("Performance.enable")
+    visit.open()
+    for number in range(1, max(MEMORY_AFTER) + 1):
+        visit.choose(photo)
+        visit.page.wait_for_selector("#result.working", state="attached")
+        visit.wait("!document.getElementById('result').matches('.working, .opening')")
+        visit.page.wait_for_selector("#cloud[data-drawn]")
+        if number in MEMORY_AFTER:
+            visit.session.send("HeapProfiler.collectGarbage")
+            metrics = {one["name"]: one["value"] for one in visit.session.send("Performance.getMetrics")["metrics"]}
+            sizes = (
+                f"server {count_megabytes(server):.0f} MB, the tab's scripts {metrics['JSHeapUsedSize'] / 1e6:.1f} MB"
+            )
+            print(f"memory after {number} photos: {sizes}")
+    visit.close()
+
+
 def measure_slow(browser: Any, address: str, out: Path | None) -> None:
     """Print when a line of SLOW_BYTES_S shows the first paint, the picture, and the measured picture."""
     visit = Visit(browser, address)
@@ -284,11 +323,11 @@ def main() -> None:
     parser.add_argument("--result", type=Path, help="a result of another program with its images, as .zip")
     parser.add_argument("--films", type=Path, help="folder for films of the two visits")
     parser.add_argument("--times", type=int, default=5)
-    parser.add_argument("--only", choices=("paint", "photo", "video", "check", "slow"), action="append")
+    parser.add_argument("--only", choices=("paint", "photo", "video", "check", "memory", "slow"), action="append")
     given = parser.parse_args()
     if given.films:
         given.films.mkdir(parents=True, exist_ok=True)
-    chosen = given.only or ["paint", "slow", *["photo"] * bool(given.photo), *["video"] * bool(given.video)]
+    chosen = given.only or ["paint", "slow", *["photo", "memory"] * bool(given.photo), *["video"] * bool(given.video)]
     chosen += ["check"] * bool(given.result and "check" not in chosen)
     films = {name: given.films and given.films / name for name in ("photo.mp4", "video.mp4", "slow.png")}
     with serve_app(given.network) as (address, process), sync_playwright() as started:
@@ -298,11 +337,13 @@ def main() -> None:
         if "slow" in chosen:
             measure_slow(browser, address, films["slow.png"])
         if "photo" in chosen:
-            measure_photo(browser, address, given.photo, given.times, films["photo.mp4"])
+            measure_photo(browser, address, process, given.photo, given.times, films["photo.mp4"])
         if "video" in chosen:
             measure_video(browser, address, process, given.video, films["video.mp4"])
         if "check" in chosen:
             measure_check(browser, address, process, given.result)
+        if "memory" in chosen:
+            measure_memory(browser, address, process, given.photo)
         browser.close()
 
 

@@ -24,11 +24,30 @@ def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def start(results: Path, cookies: Any = None, names: tuple[str, ...] = ("metres", "up-to-scale")) -> Iterator[Browser]:
-    """Start a server, and open its page with the cookies of a browser."""
-    app = make_app(names, results=results)
+def start(
+    results: Path, cookies: Any = None, names: tuple[str, ...] = ("metres", "up-to-scale"), **folders: Path
+) -> Iterator[Browser]:
+    """Start a server, with folders of runs and data, and open its page with the cookies of a browser."""
+    app = make_app(names, results=results, **folders)
     with TestClient(app, base_url="http://127.0.0.1", cookies=cookies) as client:
         yield Browser(client)
+
+
+def store_verdict(browser: Browser) -> str:
+    """Store a verdict with a page and a corrected file; return its key."""
+    key = browser.post("/api/drops", json={}).json()["drop"]
+    app: Any = browser.client.app
+    state = app.state.shared
+    session = state.sessions.find(browser.client.cookies["stadia_session_80"])
+    drop = session.drops[key]
+    for name, data in {"transforms.json": b"{}", "1.png": encode(make_picture())}.items():
+        assert browser.post(f"/api/drops/{key}/files?name={name}", content=data).status_code == 200
+    for path in (drop.page, drop.corrected / "transforms.json"):
+        path.parent.mkdir()
+        path.write_text("<p>verdict</p>")
+    drop.fixed = drop.corrected / "transforms.json"
+    drops.store_check(state, session.key, key, drop)
+    return str(key)
 
 
 def list_results(browser: Browser) -> Any:
@@ -78,18 +97,7 @@ def test_results_above_the_limit_go_oldest_first(results: Path, monkeypatch: pyt
 @pytest.mark.slow
 def test_a_verdict_survives_a_restart_with_its_page_and_correction(results: Path, tmp_path: Path) -> None:
     with start(results) as first:
-        key = first.post("/api/drops", json={}).json()["drop"]
-        app: Any = first.client.app
-        state = app.state.shared
-        session = state.sessions.find(first.client.cookies["stadia_session_80"])
-        drop = session.drops[key]
-        for name, data in {"transforms.json": b"{}", "1.png": encode(make_picture())}.items():
-            assert first.post(f"/api/drops/{key}/files?name={name}", content=data).status_code == 200
-        for path in (drop.page, drop.corrected / "transforms.json"):
-            path.parent.mkdir()
-            path.write_text("<p>verdict</p>")
-        drop.fixed = drop.corrected / "transforms.json"
-        drops.store_check(state, session.key, key, drop)
+        key = store_verdict(first)
         cookies = first.client.cookies
     with start(results, cookies) as again:
         (one,) = list_results(again)["results"]

@@ -85,7 +85,7 @@ def write_page(
             purposes=_list_purposes(verdict, fix),
             details=_list_details(verdict),
             corrected=b"" if fix is None else pack_correction(fix.path, reconstruction.path),
-            corrected_name="" if fix is None else f"{reconstruction.path.name}: {fix.verdict.grade}",
+            corrected_name="" if fix is None else f"{reconstruction.path.name}, whose verdict is {fix.verdict.grade}",
             pair=[*pictures[:1], *pictures[len(shown) :]],
             positions=np.asarray(find_centers(pose_images(reconstruction, matches).T_camera_world), float),
             rows=_list_rows(verdict),

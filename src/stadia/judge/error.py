@@ -31,10 +31,12 @@ class Measured(NamedTuple):
         Examples:
             >>> Measured(0.02413, 0.0012).show(100, "+")
             '+2.4 ± 0.1'
+            >>> Measured(-0.004, 0.1).show()
+            '0.0 ± 0.1'
         """
         value, deviation = factor * self.value, abs(factor * self.deviation)
         digits = 2 if not deviation > 0 else min(max(-math.floor(math.log10(deviation)), 0), 6)
-        return f"{value:{sign}.{digits}f} ± {deviation:.{digits}f}"
+        return f"{value:{sign}z.{digits}f} ± {deviation:.{digits}f}"
 
 
 @dataclass(frozen=True, slots=True)

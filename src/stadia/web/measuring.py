@@ -104,9 +104,12 @@ class Measured:
 
     @property
     def label(self) -> str:
-        """Return value, deviation and unit in a few words."""
+        """Return value, deviation and unit in a few words; the value has no more decimals than the deviation."""
         space = "" if self.unit == "°" else " "
-        return f"{round_to(self.value, 3)} ± {round_to(self.deviation, 2)}{space}{self.unit}".strip()
+        value, deviation = round_to(self.value, 3), round_to(self.deviation, 2)
+        if self.deviation > 0:
+            value = f"{self.value:.{min(len(text.partition('.')[2]) for text in (value, deviation))}f}"
+        return f"{value} ± {deviation}{space}{self.unit}".strip()
 
     def describe(self) -> str:
         """Return a sentence about the value."""

@@ -187,12 +187,14 @@ def draw_shapes(image: NDArray[np.uint8], shapes: Sequence[tuple[str, Sequence[P
     canvas, height = Image.fromarray(drawn), max(max(image.shape) / LABEL_HEIGHTS, 10)
     drawing, font, pad = ImageDraw.Draw(canvas), ImageFont.load_default(height), height / 3
     taken = list[tuple[float, float, float, float]]()
-    for _, points, label in shapes:
+    for kind, points, label in shapes:
         x, y = np.mean(points, 0)
         left, top, right, bottom = drawing.textbbox((0, 0), label, font=font, anchor="mm")
         width, tall = right - left + 2 * pad, bottom - top + 2 * pad
         if not label:
             continue
+        if kind == "length":  # below its line, which stays visible
+            y += tall / 2 + 5 * max(image.shape) / 400
         x = min(max(x, width / 2), max(canvas.width - width / 2, width / 2))
         y = _find_free_row((x, y), (width, tall), canvas.height, taken)
         taken.append((x, y, width, tall))

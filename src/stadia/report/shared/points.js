@@ -7,7 +7,6 @@ const BACKGROUND = [[66, 72, 82], [22, 24, 28]], // of the top and the bottom
 const COVER = { moving: 1, resting: 3 }, LARGEST_PX = 6, LARGEST_ROUND_PX = 14, ROUND = 2.3, LINE_PX = 2, LINE_POINTS = 20000, FRUSTUM_POINTS = 3000, WIDE = 1.6; // squares of points cover the canvas so many times
 const AXES = [["x right", [1, 0, 0], [230, 159, 0]], ["y down", [0, 1, 0], [0, 158, 115]], ["z forward", [0, 0, 1], [86, 180, 233]]];
 const CAMERA = [255, 255, 255], MARK = [255, 255, 255], CLICK_PX = 4, PICK_PX = 8;
-export const AXES_TEXT = "Axes: x right (orange), y down (green), z forward (blue)";
 
 // Rows of the rotation from the world, x right, y down, z forward, into the eye.
 export function rotationOf({ yaw, pitch }) {
@@ -412,6 +411,7 @@ export class CloudView {
   report() {
     const all = this.count.toLocaleString("en"), part = Math.ceil(this.count / this.step).toLocaleString("en");
     const drawn = this.step > 1 ? `${all} points; ${part} of them while they turn, for a smoother motion` : `${all} points`;
-    this.describe(`${drawn}. ${AXES_TEXT}, ${(this.middle / 5).toPrecision(2)} ${this.unit} long. Drag turns; once clicked, the wheel zooms.${this.pick ? " Keys: arrows turn, Enter picks the point at the cross." : " A double click sets the middle of the turns. Keys: arrows turn, W A S D Q E fly, [ ] size of the points, 0 overview."}`);
+    const keys = this.pick ? "Keys: arrows turn, Enter picks the point at the cross" : "A double click sets the middle of the turns. Keys: arrows turn, W A S D Q E fly, [ ] size of the points, 0 overview";
+    this.describe(`Drag turns; once clicked, the wheel zooms. ${keys}. ${drawn}. Axes: x right orange, y down green, z forward blue, ${(this.middle / 5).toPrecision(2)} ${this.unit} long.`);
   }
 }

@@ -153,6 +153,6 @@ export function listVerdict(id, lines) {
   listItems(byId(id), shown.filter((line) => !skipped.includes(line)));
   const place = byId(`${id}-skipped`), reasons = [...new Set(skipped.map((line) => line.split(": ").at(-1)))];
   place.hidden = !skipped.length;
-  place.querySelector("summary").textContent = `${skipped.length} check${skipped.length === 1 ? " needs" : "s need"} more`;
+  place.querySelector("summary").textContent = `Not checked (${skipped.length})`;
   listItems(place.querySelector("ul"), reasons);
 }

@@ -217,7 +217,9 @@ export function startStage(id, measureItem, changed) {
 
   // A length that was measured in 3D, which no frame shows.
   function addFound({ points: at, value, deviation, unit }) {
-    const label = `${value.toPrecision(3)} ± ${deviation.toPrecision(2)} ${unit}`.trim();
+    const round = (number, digits) => (number < 10 ** digits ? number.toPrecision(digits) : number.toFixed(0)), decimals = (text) => (text.split(".")[1] ?? "").length;
+    const [shown, spread] = [round(value, 3), round(deviation, 2)], most = deviation ? decimals(spread) : Infinity; // no more decimals than the deviation
+    const label = `${value.toFixed(Math.min(decimals(shown), most))} ± ${spread} ${unit}`.trim();
     state.items.push({ kind: "length", points: [], frame: null, isIn3d: true, found: { kind: "length", value, deviation, unit, label, text: `Distance in 3D ${label}`, points: at } });
     notify();
   }

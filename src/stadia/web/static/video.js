@@ -180,7 +180,7 @@ export function startVideo(session) {
     byId("video-title").textContent = /^\d+ photos$/.test(job.name) ? `One model of your ${job.name}` : "Depth and path of your video";
     byId("video-fov").value = localize(String(job.fov_deg));
     byId("video-lens").textContent = `From left to right, ${job.fov_from}.`;
-    byId("second-about").textContent = `minutes; at least ${job.least_minutes}, or empty: as it is`;
+    byId("second-about").textContent = `At least ${job.least_minutes}; empty: the network as it is.`;
     byId("second-minutes").dataset.least = job.least_minutes;
     byId("video-licence").textContent = job.licence || "none recorded";
     byId("video-share").href = `${base}/share`;
