@@ -1,6 +1,7 @@
 """Requests that come at the same time: a page that opens sends several, and two tabs may open the same result."""
 
 import json
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -9,15 +10,17 @@ from typing import Any
 
 import pytest
 from starlette.routing import Mount
+from starlette.testclient import TestClient
 from tests.web.conftest import Browser, encode, make_network, make_picture
 from tests.web.test_audit_routes import write_audit
 from tests.web.test_gallery import start, store_verdict
 from tests.web.test_runs import make_run
 from tests.web.test_videos import FAILING, make_video, wait_for
 
-from stadia.web import networks, photo_routes
+from stadia.web import networks, photo_routes, trainings
 from stadia.web import video as videos
 from stadia.web.photo import predict_decoded
+from stadia.web.server import make_app
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +94,7 @@ def fill(path: str, keys: dict[str, str]) -> str:
 def test_every_route_bears_parallel_requests(results: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """Each reply has a result or one line of text; the test's client raises what a handler does not catch."""
     monkeypatch.setattr(videos, "STADIA", FAILING)
+    monkeypatch.setattr(trainings, "STADIA", FAILING)
     runs = [make_run(tmp_path / "runs", name, status="finished").name for name in ("one", "other")]
     page = write_audit(tmp_path / "runs" / "campus").name
     with start(results) as before:
@@ -113,6 +117,35 @@ def test_every_route_bears_parallel_requests(results: Path, tmp_path: Path, monk
             if not codes <= ({200} if method == "GET" and path not in UNUSED else {200, 422}):
                 wrong.append(f"{method} {url}: {codes}")
     assert wrong == []
+
+
+def test_only_one_process_resumes_a_training(tmp_path: Path, monkeypatch: Any) -> None:
+    """Of PARALLEL clicks on "Resume"; the process takes its time to lock the folder of the run."""
+    started, free = list[Any](), threading.Event()
+
+    class SlowProcess:
+        code = 0
+
+        def __init__(self, words: Any) -> None:
+            started.append(words)
+            free.wait(20)
+
+        def forget(self) -> None:
+            pass
+
+    monkeypatch.setattr(trainings, "TrainingProcess", SlowProcess)
+    name = make_run(tmp_path, "one", status="interrupted").name
+    with TestClient(make_app([], runs=tmp_path), base_url="http://127.0.0.1") as client:
+        browser = Browser(client)
+
+        def resume(_: int) -> Any:
+            reply = browser.post(f"/api/runs/{name}/resume")
+            free.set()  # the first reply is a refusal, while the process starts
+            return reply
+
+        codes = repeat(resume)
+    assert len(started) == codes.count(200) == 1
+    assert codes.count(422) == PARALLEL - 1
 
 
 def test_results_are_listed_while_they_come_and_go(results: Path) -> None:

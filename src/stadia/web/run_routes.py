@@ -109,7 +109,12 @@ async def delete_run(request: Request) -> Response:
         raise RunError(
             folder.name, found="a training, or a link", expected="a run of this folder", fix="stop the training first"
         )
-    await run_in_threadpool(shutil.rmtree, folder)
+
+    def skip_missing(function: object, path: str, error: Any) -> None:
+        if not isinstance(error[1], FileNotFoundError):  # a second request removes the same run
+            raise error[1]
+
+    await run_in_threadpool(shutil.rmtree, folder, onerror=skip_missing)
     return JSONResponse({})
 
 

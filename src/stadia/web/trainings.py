@@ -205,11 +205,26 @@ def _is_stadia(words: Sequence[str]) -> bool:
     return bool(commands & {("stadia", name) for name in TRAINING_COMMANDS})
 
 
+_RESUMING = threading.Lock()
+"""Held while a training is resumed: of two clicks at the same time, only one starts a process."""
+
+
 def resume_training(run: Path) -> None:
     """Start a process that resumes the training of a run.
 
-    Raises RunError if the process ends at once.
+    Raises RunError if the process ends at once, or if another training is being resumed.
     """
+    if not _RESUMING.acquire(blocking=False):
+        raise RunError(
+            "training", found="one that is being resumed", expected="none", fix="reload the page in a moment"
+        )
+    try:
+        _start_again(run)
+    finally:
+        _RESUMING.release()
+
+
+def _start_again(run: Path) -> None:
     if is_locked(run):
         raise RunError(run.name, found="a running training", expected="a stopped one", fix="stop the training first")
     training = TrainingProcess([*STADIA, "train", "--resume", str(run.absolute())])
