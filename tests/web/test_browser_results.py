@@ -139,7 +139,7 @@ def test_cookies_are_secure_behind_a_proxy_with_tls(chromium: Any) -> None:
 
 MARK_REACHED = "addEventListener('focusin', ({ target }) => { target.dataset.reached = 'yes'; })"
 
-SCREENS = {
+SCREENS: dict[str, dict[str, Any]] = {
     "320px": {"viewport": {"width": 320, "height": 640}},
     "200percent": {"viewport": {"width": 640, "height": 450}, "device_scale_factor": 2},
     "dark": {"viewport": {"width": 1400, "height": 900}, "color_scheme": "dark"},
@@ -183,7 +183,7 @@ def address(files: Path) -> Iterator[str]:
 @pytest.mark.parametrize("screen", [*SCREENS, "keys"])
 def test_all_states(chromium: Any, address: str, files: Path, tmp_path: Path, screen: str) -> None:
     """Pages of files, of a video with two networks, of runs, and of audits and rigs in the app."""
-    settings = SCREENS.get(screen, {"viewport": {"width": 1400, "height": 900}})
+    settings: dict[str, Any] = SCREENS.get(screen, {"viewport": {"width": 1400, "height": 900}})
     context = chromium.new_context(**settings, reduced_motion="reduce")
     context.add_init_script(MARK_REACHED)
     check: Callable[[Page, str], None] = check_keys if screen == "keys" else check_screen

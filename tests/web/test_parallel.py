@@ -67,7 +67,8 @@ def list_routes(app: Any) -> list[tuple[str, str]]:
     found = list[tuple[str, str]]()
     for route in app.routes:
         if isinstance(route, Mount):
-            folder = route.app.app.directory  # of the files below the compression
+            compressed: Any = route.app
+            folder = compressed.app.directory
             found.append(("GET", f"{route.path}/{next(folder.glob('*.css')).name}"))
         else:
             found += [(method, route.path) for method in route.methods - {"HEAD"}]

@@ -259,6 +259,7 @@ export function startVideo(session) {
   // fov: id of a field with another field of view.
   async function again(update, fov = "") {
     showError(null);
+    clearTimeout(state.reading); // values of the shown frame are read again with the new result
     try {
       await post(`/api/videos/${state.key}/predict`, { ...state.result.settings, ...update, ...(fov ? { fov_deg: readNumber(fov) } : {}) });
       clearTimeout(state.timer);
