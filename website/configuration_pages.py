@@ -16,6 +16,12 @@ tables. A misspelt key stops the run with the nearest valid name. [Presets](pres
 copy; [parts](parts.md) lists the names that a key accepts.
 """
 
+EXPERIMENTAL = """\
+## Experimental
+
+Ideas of the notebooks that had no effect, or a worse one,
+[where they were measured](../../results/notebooks.md#options-of-metric). They may go."""
+
 
 def write_configuration() -> dict[str, str]:
     """Return the text of each page by its path below docs/."""
@@ -54,11 +60,13 @@ def _write_keys(model: type, title: str, command: str) -> str:
                 escape(one.allowed),
                 escape(one.sentence),
             )
-            groups[one.key.rpartition(".")[0]].append(row)
+            groups[EXPERIMENTAL if one.is_experimental else one.key.rpartition(".")[0]].append(row)
     introduction = "\n\n".join(map(escape, _read_introduction(model)))
     parts = [f"# Keys of {title}", introduction, f"Command: `{command}`."]
-    for group, rows in groups.items():
+    for group, rows in sorted(groups.items(), key=lambda item: item[0] == EXPERIMENTAL):
         heading = f"## `{group}`" if group else "## Top level"
+        if group == EXPERIMENTAL:
+            heading = EXPERIMENTAL
         parts.append(f"{heading}\n\n{table(('key', 'default', 'values', 'meaning'), rows)}")
     return "\n\n".join(part for part in parts if part) + "\n"
 

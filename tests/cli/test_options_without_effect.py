@@ -126,7 +126,8 @@ WITHOUT_EFFECT = {
         "--depth": "",  # each of them makes a form of the call
         "--trajectory": "",
         "--objects": "",
-        **{f"--{name}": f"{NETWORK} --{name} x" for name in ("depth-scale", "classes", "error-maps", "reference")},
+        **{f"--{name}": f"{NETWORK} --{name} x" for name in ("depth-scale", "classes", "reference")},
+        "--error-maps": f"{TRAJECTORY} --error-maps x",
         "--depth-factor": f"{NETWORK} --depth-factor 256",
         "--reference-factor": f"{TRAJECTORY} --reference-factor 256",
         **{f"--{name}": f"{TRAJECTORY} --{name} x" for name in ("crop", "protocol", "by", "find-protocol")},

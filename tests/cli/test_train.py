@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stadia.cli.train import resolve_recipe
+from stadia.cli.train import _print_keys, resolve_recipe
 from stadia.core.config import list_keys
 from stadia.core.config_help import describe_keys
 from stadia.judge.finding import OnStop
@@ -116,6 +116,16 @@ def test_every_key_has_a_default_a_range_and_a_sentence(recipe):
     ]
     assert [one for one in described if not (one.allowed and one.sentence)] == []
     assert {"recipe", "seed"} <= {one.key for one in described if one.default is not None}
+
+
+def test_experimental_keys_are_the_last_of_the_help(capsys):
+    _print_keys(["metric"])
+    text = capsys.readouterr().out
+    usual, last = text.split("experimental: ")
+    for key in ("scale.balance=", "heights.momentum=", "model.pose_bias="):
+        assert key in last
+        assert key not in usual
+    assert "optimizer.lr=" not in last
 
 
 @pytest.mark.slow

@@ -38,6 +38,15 @@ class TestRecordings:
         assert summary["images"] == 10
         assert summary["odometry"]["set/a"]["path_m"] == pytest.approx(2.5)
 
+    def test_errors_of_the_best_and_the_worst_images_are_drawn(
+        self, tmp_path: Path, drive: Make, red_reader: Make
+    ) -> None:
+        drawn = tmp_path / "drawn"
+        self.evaluate(red_reader(), [drive(name="set/a"), drive(name="set/b")], tmp_path / "out", error_maps=drawn)
+        names = sorted(path.name for path in drawn.iterdir())
+        assert len(names) == 6
+        assert all(name.startswith(("best-", "worst-")) and "-set-" in name for name in names)
+
     def test_score_files_for_the_report(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         result = self.evaluate(red_reader(), [drive(name="set/a")], tmp_path)
         depth, path = result.write(tmp_path / "scores", "set-metric", {"checkpoint": "best, step 7"})

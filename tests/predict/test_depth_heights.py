@@ -74,6 +74,15 @@ def test_depth_of_an_unknown_unit_gives_the_height(drive: Path, tmp_path: Path, 
     assert (tmp_path / "out" / "histogram.png").is_file()
     assert cv2.VideoCapture(str(tmp_path / "out" / "horizon.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == FRAMES
     assert lines[0].startswith(f"camera height: {result['camera_height_m']:.2f} m")
+    assert (result["used_frames"], result["verdict"]) == (FRAMES, "usable")
+
+
+def test_a_height_of_less_than_five_frames_is_doubtful(drive: Path, tmp_path: Path) -> None:
+    lines = run(drive, every=2, out=tmp_path / "out")
+    result = json.loads((tmp_path / "out" / "camera_height.json").read_text())
+    assert (result["used_frames"], result["verdict"]) == (3, "doubtful")
+    assert "doubtful" in lines[0]
+    assert any("only 3 of 3 frames" in line for line in lines)
 
 
 def test_the_video_has_both_horizons_and_the_rejected_boxes(drive: Path) -> None:

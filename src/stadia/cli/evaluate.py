@@ -82,7 +82,7 @@ class DepthScoring(FileScoring):
         default=None, metadata=about("For --by class: a folder of PNG with classes, named as the ground truth.")
     )
     error_maps: Path | None = field(
-        default=None, metadata=about("Draw the errors of the best and the worst maps, into a new folder.")
+        default=None, metadata=about("Draw the errors of the best and the worst maps, as for a network.")
     )
     crop: str | None = field(
         default=None, metadata=about("Part of the image in other programs' maps: kb; all by default.")
@@ -280,7 +280,7 @@ def score_depth_maps(reference: Path, options: DepthScoring, scores: Path | None
 
         predictions, truth, _ = pair_with_truth(predictions, truth)
         with fill_new_folder(options.error_maps) as folder:
-            drawn = write_error_maps(folder, predictions, truth, rules, score)
+            drawn = write_error_maps(folder, {"": (predictions, truth)}, rules, score)
         echo(f"note: wrote {', '.join(path.name for path in drawn)} into {options.error_maps}", err=True)
     return {**score.summary(), **({} if searched is None else {"protocols": searched.to_json()})}
 

@@ -238,9 +238,7 @@ def check_choice(option: str, text: str, choices: Sequence[str]) -> str:
     return text
 
 
-DETAILS = frozenset(
-    ("sq_rel", "rmse_log", "silog", "log10", "mae", "d2", "d3", "scale_ratio_spread", "uncertainty", "by_alignment")
-)
+DETAILS = frozenset(("mae", "scale_ratio_spread", "uncertainty", "by_alignment"))
 """Scores that the table only has with `--verbose`; JSON and score files always have them."""
 
 

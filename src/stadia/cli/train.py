@@ -62,10 +62,12 @@ def _print_keys(words: list[str]) -> None:
     width = min(shutil.get_terminal_size().columns, 100)
     echo(f"Every key of {recipe}, with its default. KEY=VALUE sets it.")
     group = None
-    for key in describe_keys(CONFIGS.load(recipe)):
-        if ".NAME." in key.key:  # the same keys again, for other datasets
-            continue
-        if (now := key.key.rpartition(".")[0]) != group:
+    keys = [key for key in describe_keys(CONFIGS.load(recipe)) if ".NAME." not in key.key]  # .NAME.: other datasets
+    for key in sorted(keys, key=lambda key: key.is_experimental):
+        now = "experimental: no effect, or a worse one, where measured"
+        if not key.is_experimental:
+            now = key.key.rpartition(".")[0]
+        if now != group:
             group = now
             echo(f"\n{group}" if group else "")
         default = "  (required)" if key.default is None else f"={key.default}"

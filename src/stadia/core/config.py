@@ -24,10 +24,12 @@ class StrictModel(BaseModel):
     part_of_keys: for fields that choose a component (`PartConfig`): the component that owns keys without a name. Fields
         that are not listed use the component of their default.
     former_keys: keys of earlier versions and the value that is now constant. Runs that have this value still load.
+    experimental: keys that had no effect, or a worse one, where they were measured. Help and reference list them last.
     """
 
     part_of_keys: ClassVar[Mapping[str, str]] = {}
     former_keys: ClassVar[Mapping[str, Any]] = {}
+    experimental: ClassVar[frozenset[str]] = frozenset()
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="before")

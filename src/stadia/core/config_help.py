@@ -26,12 +26,14 @@ class KeyHelp:
     default: default as a user would type it; None if the key is required.
     allowed: description of its values.
     sentence: its text in the docstring of the configuration class.
+    is_experimental: whether it had no effect, or a worse one, where it was measured.
     """
 
     key: str
     default: str | None
     allowed: str
     sentence: str
+    is_experimental: bool = False
 
 
 def describe_keys(model: type[StrictModel], prefix: str = "", defaults: StrictModel | None = None) -> Iterator[KeyHelp]:
@@ -52,7 +54,8 @@ def describe_keys(model: type[StrictModel], prefix: str = "", defaults: StrictMo
         else:
             annotation = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
             text = None if required else _format_value(default)
-            yield KeyHelp(prefix + name, text, describe_values(annotation), sentences.get(name, ""))
+            sentence, is_experimental = sentences.get(name, ""), name in model.experimental
+            yield KeyHelp(prefix + name, text, describe_values(annotation), sentence, is_experimental)
 
 
 def _format_value(value: Any) -> str:

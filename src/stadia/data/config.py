@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -322,6 +322,7 @@ class AugmentationConfig(StrictModel):
     tilt, weather: roll and pitch of the camera; fog, rain, blur and noise of the input.
     """
 
+    experimental: ClassVar[frozenset[str]] = frozenset({"zoom"})
     mirror: Share = 0.5
     color: ColorConfig = ColorConfig()
     zoom: Annotated[float, Field(ge=1, le=2)] = 1.0

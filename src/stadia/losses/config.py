@@ -72,6 +72,7 @@ class SelfSupervisedLossConfig(StrictModel):
         disables it. It also penalizes correct occlusions (Monodepth, arXiv 1609.03677, used 1).
     """
 
+    experimental: ClassVar[frozenset[str]] = frozenset({"tilt_consistency", "tilt_deg"})
     name: LossName = "selfsup"
     residual: Annotated[str, AfterValidator(check_registered(RESIDUALS))] = "ssim_l1"
     ssim_weight: float = Field(default=0.85, ge=0, le=1)
@@ -122,6 +123,7 @@ class MetricScaleConfig(StrictModel):
         logarithm of the deviation, which is 10 % of an object's height and 2 % of the camera height.
     """
 
+    experimental: ClassVar[frozenset[str]] = frozenset({"balance", "balance_every", "form"})
     former_keys: ClassVar[Mapping[str, Any]] = {"object_spread": 0.1, "camera_spread": 0.02}
 
     name: LossName = "metric_scale"

@@ -161,6 +161,7 @@ class UnetConfig(DepthNetworkConfig):
         camera.
     """
 
+    experimental: ClassVar[frozenset[str]] = frozenset({"depth_output"})
     has_encoder: ClassVar[bool] = True
 
     name: Literal["unet"] = "unet"
@@ -450,6 +451,7 @@ class DepthPoseNetConfig(DepthModelConfig):
     activation: activation of the pose network's own layers (`stadia list activations`).
     """
 
+    experimental: ClassVar[frozenset[str]] = frozenset({"pose_bias"})
     former_keys: ClassVar[Mapping[str, Any]] = {"rotation_scale": 0.01, "brightness_scale": 0.1}
     pose_encoder: str = "resnet18"
     translation_scale: float = Field(default=0.1, gt=0)

@@ -414,26 +414,6 @@ def euler_xyz(angles: Tensor) -> Tensor:
     return euler_to_matrix(angles, "xyz")
 
 
-def euler_xzy(angles: Tensor) -> Tensor:
-    """Convert angles (..., 3) about x, then z, then y to rotations Ry Rz Rx, (..., 3, 3)."""
-    return euler_to_matrix(angles, "xzy")
-
-
-def euler_yxz(angles: Tensor) -> Tensor:
-    """Convert angles (..., 3) about y, then x, then z to rotations Rz Rx Ry, (..., 3, 3)."""
-    return euler_to_matrix(angles, "yxz")
-
-
-def euler_yzx(angles: Tensor) -> Tensor:
-    """Convert angles (..., 3) about y, then z, then x to rotations Rx Rz Ry, (..., 3, 3)."""
-    return euler_to_matrix(angles, "yzx")
-
-
-def euler_zxy(angles: Tensor) -> Tensor:
-    """Convert angles (..., 3) about z, then x, then y to rotations Ry Rx Rz, (..., 3, 3)."""
-    return euler_to_matrix(angles, "zxy")
-
-
 def euler_zyx(angles: Tensor) -> Tensor:
     """Convert angles (..., 3) about z, then y, then x to rotations Rx Ry Rz, (..., 3, 3).
 

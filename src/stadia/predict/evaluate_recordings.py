@@ -13,6 +13,7 @@ from stadia.core.types import DepthScale, Predictor, Recording, name_ground_trut
 from stadia.data.frame_preparation import frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.depth_score import GroundTruthReaders, collect_scores, score_images
 from stadia.evaluation.image_score import ImageScore
+from stadia.evaluation.plots.error_maps import write_error_maps
 from stadia.evaluation.predictions_folder import Predictions, Provenance, read_record
 from stadia.evaluation.protocol_search import PublishedFigure, search_protocols
 from stadia.evaluation.protocols import Alignment, Protocol
@@ -26,6 +27,7 @@ from stadia.evaluation.recording_scores import (
 from stadia.evaluation.steady_depth import FlickerScore, score_flicker
 from stadia.io.image_io import write_image
 from stadia.io.input_files import safe_join
+from stadia.io.output_files import fill_new_folder
 from stadia.io.records.read import read_kitti_trajectory
 from stadia.io.records.trajectory import TRAJECTORY
 from stadia.predict.predict_frames import predict_to_folder
@@ -49,6 +51,7 @@ def evaluate_recordings(
     reuse: bool = False,
     prepare: PreparePredictor | None = None,
     published: tuple[PublishedFigure, ...] = (),
+    error_maps: Path | None = None,
     track: TrackProgress = no_progress,
 ) -> RecordingScores:
     """Predict each recording into its own folder in `out`, then score the written files.
@@ -62,6 +65,7 @@ def evaluate_recordings(
     reuse: whether to score finished predictions in `out` again, if provenance and frames match.
     prepare: returns the predictor of a recording, with the metric scale that was measured on it, and the provenance.
     published: published figures; the protocols that reproduce them are searched.
+    error_maps: new folder for drawings of the errors of the best and the worst images; None draws none.
     track: wraps loops to show their progress.
 
     Raises ProtocolError if the protocol refuses the depth scale, if nothing can be scored, or if `out` contains other
@@ -77,7 +81,7 @@ def evaluate_recordings(
     scores: list[tuple[str, ImageScore | None]] = []
     odometry: dict[str, TrajectoryScore] = {}
     flicker: dict[str, FlickerScore] = {}
-    predicted: list[tuple[Predictions, GroundTruthReaders]] = []
+    predicted: dict[str, tuple[Predictions, GroundTruthReaders]] = {}
     for recording in recordings:
         chosen = frames.get(recording.name, ())
         if recording not in scorable:  # such as a benchmark's test sequences
@@ -101,7 +105,7 @@ def evaluate_recordings(
             )
             _write_middle_image(predictions, recording, chosen)
         truth = {name: partial(recording.depth_m, index) for name, index in zip(predictions.files, chosen, strict=True)}
-        predicted.append((predictions, truth))
+        predicted[source] = (predictions, truth)
         for name, score in track(score_images(predictions, truth, protocol), len(chosen), f"scoring {source}"):
             scores.append((f"{source}/{name}", score and replace(score, name=f"{source}/{name}")))
         if (path := _path_score(predictions, recording, chosen)) is not None:
@@ -118,13 +122,16 @@ def evaluate_recordings(
     kind = name_ground_truth(recordings, frames)
     if depth is not None and "+" in kind:
         notes.append(f"several kinds of ground truth, {kind}: choose one with data.ground_truth to compare scores")
+    if error_maps is not None and depth is not None:
+        with fill_new_folder(error_maps) as folder:
+            write_error_maps(folder, predicted, protocol, depth)
     protocols = None
     if published:
         protocols = search_protocols(
             published,
-            partial(read_labeled_maps, predicted, protocol),
+            partial(read_labeled_maps, predicted.values(), protocol),
             depth_scale,
-            count=sum(len(truth) for _, truth in predicted),
+            count=sum(len(truth) for _, truth in predicted.values()),
             track=track,
         )
     return RecordingScores(depth, odometry, tuple(notes), kind, flicker, protocols)

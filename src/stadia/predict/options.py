@@ -142,6 +142,7 @@ class EvaluateOptions(NetworkOptions):
     motion: method for the camera trajectory: "aligned" or "network"; None is the best one that is installed.
     find_protocol: published figures such as "abs_rel=.115,a1=.877"; the evaluation searches the protocols that
         reproduce them.
+    error_maps: new folder into which the depth errors of the best and the worst images are drawn; None draws none.
     """
 
     protocol: str = field(
@@ -160,6 +161,10 @@ class EvaluateOptions(NetworkOptions):
     find_protocol: str | None = field(
         default=None,
         metadata=about("List the protocols that give a published score: .115 (AbsRel), or abs_rel=.115,a1=.877."),
+    )
+
+    error_maps: Path | None = field(
+        default=None, metadata=about("Draw the errors of the best and the worst maps, into a new folder.")
     )
 
     @property

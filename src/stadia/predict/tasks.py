@@ -71,10 +71,12 @@ class ScoreOutput:
 
     predictions: the folder.
     provenance: the network and options that made them.
+    error_maps: new folder for drawings of depth errors; None draws none.
     """
 
     predictions: Path
     provenance: Provenance
+    error_maps: Path | None = None
 
 
 class Score(Protocol):
@@ -242,8 +244,9 @@ def evaluate_network(
         if not task.reuse_predictions:
             take_back(folder, run)  # an earlier evaluation's, of the same images
     scores = (folder if run is None else run) / "scores"
-    score = task.score(labeled, ScoreOutput(folder, provenance), track)
-    return Evaluation({**labeled.summary, **score.summary()}, [folder, *score.write(scores, name, about)])
+    score = task.score(labeled, ScoreOutput(folder, provenance, options.error_maps), track)
+    drawn = [] if options.error_maps is None else [options.error_maps]
+    return Evaluation({**labeled.summary, **score.summary()}, [folder, *score.write(scores, name, about), *drawn])
 
 
 def take_back(folder: Path, run: Path) -> None:
@@ -305,6 +308,7 @@ def score_labeled_recordings(labeled: LabeledRecordings, out: ScoreOutput, track
         reuse=labeled.reuse,
         prepare=prepare if labeled.scale_from else None,
         published=labeled.published,
+        error_maps=out.error_maps,
         track=track,
     )
     notes = list(labeled.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -36,16 +37,26 @@ def draw_error_map(errors: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def write_error_maps(
-    folder: Path, predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol, score: DepthScore
+    folder: Path, predicted: Mapping[str, tuple[Predictions, GroundTruthReaders]], protocol: Protocol, score: DepthScore
 ) -> list[Path]:
-    """Write the error maps of the best and the worst images into a folder. Return the files, RANK-NAME.png."""
+    """Write the error maps of the best and the worst images into a folder. Return the files, RANK-NAME.png.
+
+    predicted: predictions and the readers of their ground truth, by the recording's name, with which the names of
+        images in the score begin: RECORDING/NAME. "" for predictions of one folder.
+    """
+    sources = {
+        f"{recording}/{name}" if recording else name: (predictions, name, read)
+        for recording, (predictions, truth) in predicted.items()
+        for name, read in truth.items()
+    }
     best, worst = find_extreme_images(score, DRAWN)
     written = []
     for kind, names in (("best", best), ("worst", worst)):
-        for number, name in enumerate(names, 1):
-            true_m = truth[name]()
+        for number, title in enumerate(names, 1):
+            predictions, name, read_truth = sources[title]
+            true_m = read_truth()
             assert true_m is not None, "only images with ground truth have a score"
-            path = folder / f"{kind}-{number}-{name}.png"
+            path = folder / f"{kind}-{number}-{title.replace('/', '-')}.png"
             drawn = draw_error_map(measure_error_map(predictions, name, true_m, protocol))
             write_image(path, drawn[..., ::-1])
             written.append(path)

@@ -17,6 +17,7 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.registry import load_part
 from stadia.core.types import DepthScale, Recording
+from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import frame_name
 from stadia.data.frame_store import resize_depth
 from stadia.data.height_priors import find_prior
@@ -37,6 +38,7 @@ from stadia.scale.camera_height.scaled_labels import write_scaled_labels
 
 RESULT, HISTOGRAM, HORIZON_VIDEO = "camera_height.json", "histogram.png", "horizon.mp4"
 PRIORS_NOTE = "note: priors that are 5 % off make the height 5 % off, in addition to its deviation"
+MIN_USED_FRAMES = 5  # below, the height is doubtful: one wrong object moves the median
 FEW_FRAMES = 10  # below, a note
 MAX_SCATTER = 0.25  # robust, relative; above, a note
 
@@ -147,6 +149,7 @@ class DepthHeight:
     pool: the way that is used: median, mean, weighted or mode.
     unit_height: median height of the accepted images in the unit of depth.
     max_difference: largest |ln| of an accepted image's height over the median.
+    used_frames: number of images whose heights were combined.
     """
 
     source: str
@@ -155,11 +158,17 @@ class DepthHeight:
     pool: str
     unit_height: float
     max_difference: float
+    used_frames: int
 
     @property
     def height_m(self) -> float:
         """Return the combined height in metres."""
         return self.pooled.by[self.pool]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return doubtful for a height from few images, and usable otherwise."""
+        return Verdict.DOUBTFUL if self.used_frames < MIN_USED_FRAMES else Verdict.USABLE
 
     def factor(self, frame: FrameHeight) -> float:
         """Return metres per unit of an image's depth, by the combined height.
@@ -267,7 +276,7 @@ def pool_frames(frames: Sequence[FrameHeight], config: CameraHeightConfig, sourc
     spread = max((prior.spread_m / prior.mean_m for prior in priors), default=0.1)
     pooled = pool_heights(heights, variance, _share_by_object(used), spread)
     unit_height = float(np.median([frame.unit_height for frame in used]))
-    return DepthHeight(source, frames, pooled, config.pool, unit_height, max_difference)
+    return DepthHeight(source, frames, pooled, config.pool, unit_height, max_difference, len(used))
 
 
 def _share_by_object(frames: Sequence[FrameHeight]) -> NDArray[np.float64]:
@@ -323,7 +332,7 @@ def run_depth_height(request: CameraHeightRequest, track: TrackProgress = no_pro
         write_json(request.out / RESULT, to_json(height, config))
         heights = [frame.height_m for frame in height.frames if math.isfinite(frame.height_m)]
         write_image(request.out / HISTOGRAM, draw_height_histogram(heights, height.pooled.by)[..., ::-1])
-        write_horizon_video(request.out / HORIZON_VIDEO, _road_views(recordings, height.frames))
+        write_horizon_video(request.out / HORIZON_VIDEO, _road_views(recordings, height.frames), track)
         lines.append(f"{request.out}: {RESULT}, {HISTOGRAM}, {HORIZON_VIDEO}")
     if request.labels is not None:
         factors = {(frame.recording, frame.name): height.factor(frame) for frame in height.frames}
@@ -348,17 +357,20 @@ def describe_depth_height(height: DepthHeight) -> list[str]:
     factors = np.array([height.factor(frame) for frame in height.frames])
     rejected, factors = int(np.isnan(factors).sum()), factors[np.isfinite(factors)]
     low, high = np.quantile(factors, (0.05, 0.95))
+    pools = ", ".join(f"{name} {value:.3f}" for name, value in height.pooled.by.items())
     lines = [
-        f"camera height: {height.height_m:.2f} m ± {height.pooled.sigma_m:.2f}, by the depth of {height.source}",
-        f"  {len(heights)} frames: {', '.join(f'{name} {value:.3f}' for name, value in height.pooled.by.items())} m",
+        f"camera height: {height.height_m:.2f} m ± {height.pooled.sigma_m:.2f}, by the depth of {height.source}, "
+        f"{height.verdict}",
+        f"  {height.used_frames} of {len(height.frames)} frames: {pools} m",
         f"  {accepted} of {seen} objects in {len(height.frames)} frames",
         f"  metres over the unit of depth: {np.median(factors):.4g} ({low:.4g} to {high:.4g} in 90 % of the frames)",
     ]
     if rejected:
         ratio = math.exp(height.max_difference)
         lines.append(f"note: {rejected} frames differ by more than a factor of {ratio:.2f} and are left out")
-    if len(heights) < FEW_FRAMES:
-        lines.append(f"note: {len(heights)} frames are few. Use more")
+    if height.used_frames < FEW_FRAMES:
+        few = f"only {height.used_frames} of {len(height.frames)} frames have a road and an object of known height"
+        lines.append(f"note: {few}. Use more frames (--every), or a longer drive")
     scatter = 1.4826 * float(np.median(np.abs(heights / np.median(heights) - 1)))
     if scatter > MAX_SCATTER:
         lines.append(f"note: the heights of the frames scatter by {scatter:.0%}. Check {HISTOGRAM}")
@@ -376,6 +388,8 @@ def to_json(height: DepthHeight, config: CameraHeightConfig) -> Mapping[str, Any
         "by": height.source,
         "camera_height_m": height.height_m,
         "sigma_m": height.pooled.sigma_m,
+        "verdict": height.verdict,
+        "used_frames": height.used_frames,
         "pools_m": height.pooled.by,
         "object_depth": config.object_depth,
         "priors": {name: prior.model_dump(mode="json") for name, prior in config.height_priors.items()},

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.types import Recording
 from stadia.data.mask_files import ROAD, select_classes
 from stadia.evaluation.plots.videos import open_video_file
@@ -96,11 +97,14 @@ def draw_view(view: HorizonView) -> Image:
     return image
 
 
-def write_horizon_video(path: Path, views: Sequence[HorizonView]) -> None:
-    """Write an mp4 video of the views that have the image size of the first one."""
+def write_horizon_video(path: Path, views: Sequence[HorizonView], track: TrackProgress = no_progress) -> None:
+    """Write an mp4 video of the views that have the image size of the first one.
+
+    track: shows the progress.
+    """
     size = views[0].recording.camera(views[0].index)
     with open_video_file(path, RATE_HZ) as write:
-        for view in views:
+        for view in track(views, len(views), "drawing horizons"):
             camera = view.recording.camera(view.index)
             if (camera.height, camera.width) == (size.height, size.width):
                 write(draw_view(view))

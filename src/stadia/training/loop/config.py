@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -105,6 +105,7 @@ class ScheduleConfig(StrictModel):
     final_factor: factor on the learning rate at the end of `cosine`.
     """
 
+    experimental: ClassVar[frozenset[str]] = frozenset({"warmup_from_epoch"})
     name: Annotated[str, AfterValidator(check_registered(SCHEDULES))] = "cosine"
     warmup_steps: int = Field(default=0, ge=0, le=MAX_STEPS)
     warmup_from_epoch: int = Field(default=0, ge=0, le=MAX_STEPS)

@@ -44,6 +44,7 @@ class CameraHeightsConfig(StrictModel):
         first "quartile", "median" or "mean" depth of its pixels.
     """
 
+    experimental: ClassVar[frozenset[str]] = frozenset({"max_jump", "update_every", "momentum", "pool"})
     former_keys: ClassVar[Mapping[str, Any]] = {"outlier_sigma": None}
     known_m: dict[int, Height] = Field(default_factory=dict)
     between_m: dict[int, tuple[float, float]] = Field(default_factory=dict)
