@@ -1,13 +1,17 @@
 """A second attempt with more matches tries the first one's camera before all others."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pycolmap
 import pytest
+from scipy.spatial.transform import Rotation
 
 from stadia.sfm import camera_search
 from stadia.sfm.camera_intervals import LensIntervals
-from stadia.sfm.camera_search import START_FOVS_DEG, FoundCamera, choose_best, find_camera
+from stadia.sfm.camera_search import START_FOVS_DEG, FoundCamera, calibrate_pairs, choose_best, find_camera
 from stadia.sfm.reconstruction import Workers
 from stadia.sfm.sparse_map import LensCamera
 
@@ -35,6 +39,7 @@ def test_one_start_confirms_an_earlier_camera_or_all_are_tried(
         return replace(BEFORE, camera=camera, registered=registered, cost=cost)
 
     monkeypatch.setattr(camera_search, "try_start", try_start)
+    monkeypatch.setattr(camera_search, "calibrate_pairs", lambda *_: None)
     before = replace(BEFORE, starts_agree=agree)
     found = find_camera(Path("x.db"), range(9), 48, 64, given=None, workers=Workers(1), before=before)
     assert (tried[0] == BEFORE.camera.focal_px) == agree
@@ -97,3 +102,49 @@ def test_an_open_focal_length_ends_the_search(monkeypatch, factors, tried):
     monkeypatch.setattr(camera_search, "try_start", try_start)
     assert not find_camera(Path("x.db"), range(9), 48, 64, given=None, workers=Workers(1)).starts_agree
     assert len(found) == tried
+
+
+def make_database(path: Path, focal_px: float) -> Path:
+    """Write the fundamental matrices of eight images of 800x600 into a COLMAP database.
+
+    The optical axes must not meet in one point: such cameras leave the focal length open.
+    """
+    camera = pycolmap.Camera(model="SIMPLE_PINHOLE", width=800, height=600, params=[focal_px, 400.0, 300.0])
+    inverse_K = np.linalg.inv(camera.calibration_matrix())
+    rng = np.random.default_rng(0)
+    poses = [(Rotation.from_rotvec(rng.normal(0, 0.25, 3)), rng.normal(0, 1, 3)) for _ in range(8)]
+    matches = np.tile(np.arange(100, dtype=np.uint32)[:, None], (1, 2))
+    with pycolmap.Database.open(str(path)) as store:
+        camera_id = store.write_camera(camera)
+        ids = [store.write_image(pycolmap.Image(name=f"{row:08d}", camera_id=camera_id)) for row in range(8)]
+        for first, second in itertools.combinations(range(8), 2):
+            (turn, start), (other_turn, end) = poses[first], poses[second]
+            R = (other_turn * turn.inv()).as_matrix()
+            x, y, z = other_turn.apply(start - end)
+            E = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ R
+            geometry = pycolmap.TwoViewGeometry()
+            geometry.config = pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED
+            geometry.F, geometry.inlier_matches = inverse_K.T @ E @ inverse_K, matches
+            store.write_two_view_geometry(ids[first], ids[second], geometry)
+    return path
+
+
+@pytest.mark.parametrize("focal_px", [500.0, 800.0, 1100.0])
+def test_pairs_of_images_show_the_focal_length(tmp_path, focal_px):
+    found = calibrate_pairs(make_database(tmp_path / "matches.db", focal_px), 600, 800)
+    assert found.focal_px == pytest.approx(focal_px, rel=0.02)
+    assert [path.name for path in tmp_path.iterdir()] == ["matches.db"]
+
+
+def test_a_telephoto_lens_is_tried_where_no_usual_one_maps(monkeypatch, tmp_path):
+    started = []
+
+    def try_start(database, names, start, given, angle_deg, workers):
+        started.append(start.focal_px)
+        return replace(BEFORE, camera=start, cost=0.1) if start.focal_px > 1500 else None
+
+    monkeypatch.setattr(camera_search, "try_start", try_start)
+    database = make_database(tmp_path / "matches.db", 900.0)
+    found = find_camera(database, range(12), 600, 800, given=None, workers=Workers(1))
+    assert found.camera.focal_px == pytest.approx(1604, rel=0.01)
+    assert any(focal_px == pytest.approx(900, rel=0.02) for focal_px in started)

@@ -293,6 +293,15 @@ def change_error(*names: str, value: float, deviation: float = 0.001) -> MapEvid
 
 
 @pytest.mark.parametrize(
+    ("value", "deviation", "is_confirmed"),
+    [(0.0, 0.001, True), (0.02, 0.002, True), (-0.02, 0.012, False), (0.035, 0.001, False), (0.0, 0.03, False)],
+)
+def test_held_out_matches_confirm_a_focal_length_within_its_limit(value, deviation, is_confirmed):
+    assert change_error("focal_share", value=value, deviation=deviation).is_focal_confirmed == is_confirmed
+    assert not EVIDENCE.is_focal_confirmed  # not measured
+
+
+@pytest.mark.parametrize(
     ("evidence", "grade", "good_for"),
     [
         (EVIDENCE, "usable", ["splats", "mesh", "measuring=1%", "navigation"]),

@@ -18,6 +18,9 @@ PATH, CAMERA = "path", "camera"
 PATH_PURPOSES = ("mesh", "measuring", "navigation")
 """Purposes that grade the path. Splats need consistent pixels only, which a wrong path along a line has too."""
 
+FOCAL_DEVIATION = 0.005
+"""Standard deviation of a measured focal length, as its share, from what the model of the lens leaves out."""
+
 
 @dataclass(frozen=True, slots=True)
 class MapEvidence:
@@ -59,6 +62,15 @@ class MapEvidence:
         """Return the share by which the focal length is surely off: the error less two deviations, at least 0."""
         focal = self.error.focal_share
         return 0.0 if focal is None else max(abs(focal.value) - 2 * focal.deviation, 0.0)
+
+    @property
+    def is_focal_confirmed(self) -> bool:
+        """Return whether held-out matches show the map's focal length, within the limit of `focal_error`."""
+        focal, limit = self.error.focal_share, MAP_CAMERA_LIMITS["focal_error"]
+        if focal is None:
+            return False
+        farthest = abs(focal.value) + 2 * math.hypot(focal.deviation, FOCAL_DEVIATION)
+        return limit.judge(farthest) is Verdict.USABLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
 """Estimate an unknown camera: map some keyframes from several fields of view, and keep the camera of the best map.
 
+`calibrate_pairs` estimates the focal length from pairs of images alone, as a start or in place of an assumed one.
+
 A camera that only turns has no map; `find_rotation_focal` estimates its focal length.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +17,12 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from stadia.geometry.cameras import MAX_SEARCHED_HORIZONTAL_FOV_DEG, MIN_SEARCHED_HORIZONTAL_FOV_DEG, focal_px_from_fov
+from stadia.geometry.cameras import (
+    ASSUMED_HORIZONTAL_FOV_DEG,
+    MAX_SEARCHED_HORIZONTAL_FOV_DEG,
+    MIN_SEARCHED_HORIZONTAL_FOV_DEG,
+    focal_px_from_fov,
+)
 from stadia.sfm.camera_intervals import MIN_TURN_DEG, LensIntervals, measure_lens
 from stadia.sfm.reconstruction import (
     MIN_POINTS,
@@ -27,7 +35,7 @@ from stadia.sfm.reconstruction import (
     mirror_if_better,
     retriangulate,
 )
-from stadia.sfm.sparse_map import Array, LensCamera, from_reconstruction
+from stadia.sfm.sparse_map import Array, LensCamera, from_reconstruction, import_pycolmap
 
 SEARCH_FRAMES = 30
 """Number of keyframes, from the middle of the video, that each start value of the focal length is tried on."""
@@ -61,6 +69,9 @@ that only turns, fits with each of them, and no further start changes that.
 
 AGAIN_FACTORS = 0.8, 1.25
 """Factors on the best focal length found so far: further starts begin there if other starts ended elsewhere."""
+
+TELEPHOTO_DEG = 28.0
+"""Field of view, degrees, along the longer side of the images, of a further start if no usual one gives a map."""
 
 MAX_FOCAL_STEP = 0.01
 """Relative change of the focal length below which no further round of triangulation and adjustment follows."""
@@ -183,6 +194,10 @@ def find_camera(
         found = [try_start(database, names, camera, None, angle_deg, workers) for camera in cameras]
         starts += [start for start in found if start is not None]
         tried += len(found)
+        if angle_deg == START_ANGLES_DEG[0] and not any(start.is_fair for start in starts):
+            cameras += filter(None, [calibrate_pairs(database, height, width)])
+            telephoto_px = focal_px_from_fov(TELEPHOTO_DEG, max(height, width))
+            cameras += [] if starts else [replace(cameras[0], focal_px=telephoto_px)]
         if not starts:
             continue
         best = choose_best(starts, tried)
@@ -192,6 +207,44 @@ def find_camera(
             plain = replace(best.camera, distortion=(0.0, 0.0, 0.0, 0.0))
             cameras = [replace(plain, focal_px=factor * plain.focal_px) for factor in AGAIN_FACTORS]
     return choose_best(starts, tried) if starts else None
+
+
+def calibrate_pairs(database: Path, height: int, width: int) -> LensCamera | None:
+    """Estimate the focal length from the fundamental matrices of image pairs, before there is a map.
+
+    COLMAP's calibration of the view graph (Sweeney et al., "Optimizing the Viewing Graph for Structure-from-Motion",
+    ICCV 2015), from an assumed field of view; planes and weak perspective leave the result near it.
+
+    database: COLMAP database with verified matches; it is not changed.
+    height, width: size of the images, pixels.
+
+    Returns a camera without distortion; None if too few pairs agree.
+    """
+    pycolmap = import_pycolmap()
+    options = pycolmap.ViewGraphCalibrationOptions()
+    options.random_seed, options.reestimate_relative_pose = 0, False
+    start, changed = LensCamera.from_fov(ASSUMED_HORIZONTAL_FOV_DEG, height, width), database.with_name("calibrated.db")
+    shutil.copyfile(database, changed)
+    try:
+        with pycolmap.Database.open(str(changed)) as store:
+            for stored in store.read_all_cameras():
+                camera = start.to_pycolmap()
+                camera.camera_id, camera.has_prior_focal_length = stored.camera_id, False
+                store.update_camera(camera)
+        if not pycolmap.calibrate_view_graph(changed, options):
+            return None
+        with pycolmap.Database.open(str(changed)) as store:
+            focal_px = float(store.read_all_cameras()[0].mean_focal_length())
+    finally:
+        changed.unlink()
+    shortest_px, longest_px = _list_focal_limits(start)
+    return replace(start, focal_px=focal_px) if shortest_px < focal_px < longest_px else None
+
+
+def _list_focal_limits(camera: LensCamera) -> tuple[float, float]:
+    """Return the shortest and the longest focal length, pixels, that is searched."""
+    shortest_px = focal_px_from_fov(MAX_SEARCHED_HORIZONTAL_FOV_DEG, camera.width)
+    return shortest_px, focal_px_from_fov(MIN_SEARCHED_HORIZONTAL_FOV_DEG, max(camera.height, camera.width))
 
 
 def _confirm_camera(database: Path, names: Sequence[str], before: FoundCamera, workers: Workers) -> FoundCamera | None:
@@ -293,10 +346,7 @@ def try_start(
         return None
     sparse = from_reconstruction(model, {})
     lens = sparse.camera
-    shortest_px, longest_px = (
-        focal_px_from_fov(deg, start.width)
-        for deg in (MAX_SEARCHED_HORIZONTAL_FOV_DEG, MIN_SEARCHED_HORIZONTAL_FOV_DEG)
-    )
+    shortest_px, longest_px = _list_focal_limits(start)
     if given is None and not shortest_px < lens.focal_px < longest_px:
         return None
     intervals = measure_lens(sparse)

@@ -17,7 +17,9 @@ from stadia.core.errors import DataError
 from stadia.core.progress import no_progress
 from stadia.geometry.cameras import ASSUMED_HORIZONTAL_FOV_DEG
 from stadia.geometry.image_features import match_sift_features
+from stadia.judge.error import Measured
 from stadia.judge.limits import MAP_LIMITS
+from stadia.judge.map_verdict import FOCAL_DEVIATION
 from stadia.sfm.camera_intervals import (
     MIN_FOCAL_DEVIATION,
     PARAMETERS,
@@ -26,7 +28,7 @@ from stadia.sfm.camera_intervals import (
     measure_lens,
     measure_readout,
 )
-from stadia.sfm.camera_search import FoundCamera, find_camera, find_rotation_focal
+from stadia.sfm.camera_search import FoundCamera, calibrate_pairs, find_camera, find_rotation_focal
 from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
 from stadia.sfm.held_out import compare_held_out
 from stadia.sfm.learned_matching import MATCHERS, add_learned_matches, has_matcher, list_broken_pairs
@@ -111,6 +113,9 @@ class CameraEstimate:
         deviation_px = 0.0 if self.intervals is None else self.intervals.deviations["focal_px"]
         return min(deviation_px / self.camera.focal_px, 1.0)
 
+
+MAPPING = "mapping.db"
+"""Name of the database, in the folder of stages, without the held-out matches."""
 
 STANDING_PAIRS = 6
 """Number of pairs of keyframes that reveal a stationary camera before all features are computed."""
@@ -202,7 +207,7 @@ def map_key_frames(
 
     Raises DataError with the reason if the matches show no motion, or no two frames can be mapped.
     """
-    keys, database, reduced = sorted(files), work / MATCHES, work / "mapping.db"
+    keys, database, reduced = sorted(files), work / MATCHES, work / MAPPING
     lens = (given or LensCamera.from_fov(ASSUMED_HORIZONTAL_FOV_DEG, *stream.small_size)).to_pycolmap()
     lens.has_prior_focal_length = given is not None
     found = list[MappedParts]()
@@ -428,6 +433,7 @@ def _map_in_chunks(
     is_usable = given is not None or (found is not None and found.intervals.is_focal_usable(found.camera))
     started = found
     if not is_usable:
+        assumed = calibrate_pairs(database, *size) or assumed
         started = find_camera(database, searched, *size, given=assumed, workers=workers)
     camera = given or assumed
     if started is not None:
@@ -436,21 +442,30 @@ def _map_in_chunks(
         camera = LensCamera.from_pycolmap(next(iter(first.cameras.values()))) if is_refined else camera
     maps = [_read_model(model, files) for model in _map_chunks(database, chunks, camera, first, workers)]
     if not maps:
-        return _assume_camera(camera, given), [], found
+        return CameraEstimate(given, "given", None) if given else assume_camera(camera), [], found
     parts = join_maps(maps)
     if found is not None and is_usable and given is None:
         estimate = _judge_camera(found, maps[0], camera)
     else:
-        estimate = _assume_camera(camera, given, maps[0])
+        estimate = CameraEstimate(given, "given", None) if given else assume_camera(camera, maps[0])
     return estimate, parts + list(_map_rest(database, files, parts, camera, workers)), found
 
 
-def _assume_camera(camera: LensCamera, given: LensCamera | None, first: SparseMap | None = None) -> CameraEstimate:
-    """Return the given camera, or the assumed one, whose images determine only how far the view turns."""
-    if given is not None:
-        return CameraEstimate(given, "given", None)
+def assume_camera(camera: LensCamera, first: SparseMap | None = None) -> CameraEstimate:
+    """Return an assumed camera, of which the images determine only how far the view turns."""
     turn_deg = 0.0 if first is None else first.measure_turn_deg()
     return CameraEstimate(camera, "assumed", LensIntervals(dict.fromkeys(PARAMETERS, math.inf), turn_deg))
+
+
+def confirm_camera(estimate: CameraEstimate, focal: Measured) -> CameraEstimate:
+    """Return an uncertain or assumed camera as an estimated one, with the deviation that held-out matches measured.
+
+    focal: the measured error of the focal length, as its share.
+    """
+    turn_deg = 0.0 if estimate.intervals is None else estimate.intervals.turn_deg
+    deviation_px = math.hypot(focal.value, focal.deviation, FOCAL_DEVIATION) * estimate.camera.focal_px
+    intervals = LensIntervals({**dict.fromkeys(PARAMETERS, 0.0), "focal_px": deviation_px}, turn_deg)
+    return CameraEstimate(estimate.camera, "estimated", intervals)
 
 
 def _judge_camera(found: FoundCamera, first: SparseMap, camera: LensCamera) -> CameraEstimate:

@@ -17,17 +17,20 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.progress import TrackProgress, no_progress
+from stadia.core.verdict import Verdict
 from stadia.data.config import CacheConfig, CameraConfig
+from stadia.data.frame_selection import KeyFrames
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.geometry.cameras import Intrinsics
 from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import hold_folder
 from stadia.io.input_files import expand_home, find_cache_folder, make_absolute
 from stadia.judge.map_verdict import judge_map
+from stadia.sfm.camera_search import calibrate_pairs
 from stadia.sfm.frame_stream import FrameStream, choose_key_frames, open_stream
 from stadia.sfm.map_error import measure_evidence
 from stadia.sfm.map_files import MapPoses, PredictDepth, VideoMap, check_map_folder, write_map
-from stadia.sfm.map_parts import check_motion, correct_rows, map_key_frames
+from stadia.sfm.map_parts import MAPPING, assume_camera, check_motion, confirm_camera, correct_rows, map_key_frames
 from stadia.sfm.movable_masks import MovableMasks
 from stadia.sfm.pair_matching import collect_features, find_cuts, is_ordered
 from stadia.sfm.photo_cameras import unify_photo_cameras
@@ -36,6 +39,11 @@ from stadia.sfm.road_sweep import find_road
 from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames, stack_measured_poses, stack_poses
 
 MIN_FREE_BYTES = 4 << 20  # free space that a disk needs for the stages of a map
+
+MAX_OTHER_CAMERAS = 2
+"""Most further maps, with other focal lengths, of a path that is doubted. Telephoto photos around a statue needed two:
+their focal length was measured in steps, 693, 1069, 1625, 1750 px.
+"""
 
 VERSION = 8
 """Version of the files of finished stages; stages of another version are not read."""
@@ -132,35 +140,106 @@ def map_video(
         if stream.has_several_cameras:
             features, lenses = unify_photo_cameras(stream, features, work, workers)
 
-        estimate, maps, pairs = map_key_frames(stream, features, work, given=given, static=static, workers=workers)
-        ordered = not lenses and (source.is_file() or is_ordered(pairs, keys.keys))
-        keys = replace(keys, cuts=find_cuts(pairs, keys.keys) if ordered else list(range(keys.frames)))
-        readout = None
-        for _ in track(range(1), 1, "rolling shutter") if ordered else ():
-            maps[0], readout = correct_rows(maps[0], pairs, threads=workers.threads)
-        placed, *parts = place_all_frames(stream, keys, maps, track, is_film=not keys.are_photos(source))
-
-        for _ in track(range(1), 1, "judging"):
-            T_camera_world = stack_poses(placed)
-            T_world_camera = invert_pose(T_camera_world)
-            road = find_road(stream, maps[0], estimate.camera, T_world_camera, static, track)
-            evidence = measure_evidence(
-                maps[0],
-                pairs,
-                invert_pose(stack_measured_poses(placed[stream.first :])),
-                has_camera=given is not None,
-                road_drift=1.0 if road is None else road.drift,
-                is_camera_determined=estimate.origin in ("given", "estimated"),
-                focal_deviation=estimate.find_focal_deviation(),
-                in_other_parts=sum(int(np.isfinite(stack_poses(part)).all((1, 2)).sum()) for part in parts),
-                threads=workers.threads,
-            )
-            verdict = judge_map(evidence)
-        found = VideoMap(estimate, maps[0], placed, keys, static, road, readout, parts, verdict, lenses)
+        frames = _MatchedFrames(stream, keys, features, work, static, lenses, not keys.are_photos(source))
+        found = _map_frames(frames, given, workers)
+        if given is None:
+            found = _try_other_cameras(frames, found, workers)
 
         for _ in track(range(1), 1, "writing"):
             poses = write_map(folder, stream, found, has_views=has_views, predict_depth=predict_depth)
     return MappedVideo(folder, stream, found, poses)
+
+
+@dataclass(frozen=True)
+class _MatchedFrames:
+    """What a map is made of: keyframes with feature files in `work`, fixed pixels, and the cameras of photos."""
+
+    stream: FrameStream
+    keys: KeyFrames
+    features: Mapping[int, Path]
+    work: Path
+    static: NDArray[np.bool_] | None
+    lenses: list[LensCamera]
+    is_film: bool
+
+
+def _map_frames(
+    frames: _MatchedFrames, camera: LensCamera | None, workers: Workers, *, is_given: bool = True
+) -> VideoMap:
+    """Return the map of all frames, with its verdict.
+
+    camera: the camera that is kept; None estimates it.
+    is_given: whether the user gave the camera; otherwise it is assumed.
+    """
+    stream, keys, static, track = frames.stream, frames.keys, frames.static, workers.track
+    estimate, maps, pairs = map_key_frames(
+        stream, frames.features, frames.work, given=camera, static=static, workers=workers
+    )
+    if camera is not None and not is_given:
+        estimate = assume_camera(camera, maps[0])
+    ordered = not frames.lenses and (stream.source.is_file() or is_ordered(pairs, keys.keys))
+    keys = replace(keys, cuts=find_cuts(pairs, keys.keys) if ordered else list(range(keys.frames)))
+    readout = None
+    for _ in track(range(1), 1, "rolling shutter") if ordered else ():
+        maps[0], readout = correct_rows(maps[0], pairs, threads=workers.threads)
+    placed, *parts = place_all_frames(stream, keys, maps, track, is_film=frames.is_film)
+
+    for _ in track(range(1), 1, "judging"):
+        road = find_road(stream, maps[0], estimate.camera, invert_pose(stack_poses(placed)), static, track)
+        evidence = measure_evidence(
+            maps[0],
+            pairs,
+            invert_pose(stack_measured_poses(placed[stream.first :])),
+            has_camera=estimate.origin == "given",
+            road_drift=1.0 if road is None else road.drift,
+            is_camera_determined=estimate.origin in ("given", "estimated"),
+            focal_deviation=estimate.find_focal_deviation(),
+            in_other_parts=sum(int(np.isfinite(stack_poses(part)).all((1, 2)).sum()) for part in parts),
+            threads=workers.threads,
+        )
+        focal = evidence.error.focal_share
+        if estimate.origin in ("uncertain", "assumed") and focal is not None and evidence.is_focal_confirmed:
+            estimate, evidence = confirm_camera(estimate, focal), replace(evidence, is_camera_determined=True)
+        verdict = judge_map(evidence)
+    return VideoMap(estimate, maps[0], placed, keys, static, road, readout, parts, verdict, frames.lenses)
+
+
+def _try_other_cameras(frames: _MatchedFrames, found: VideoMap, workers: Workers) -> VideoMap:
+    """Map a doubted path again, as long as that makes it better, with cameras that its own matches propose."""
+    for _ in range(MAX_OTHER_CAMERAS):
+        other = _choose_other_camera(frames, found)
+        if other is None:
+            break
+        try:
+            again = _map_frames(frames, other, workers, is_given=False)
+        except DataError:
+            break
+        if _rank_map(again) <= _rank_map(found):
+            break
+        found = again
+    return found
+
+
+def _choose_other_camera(frames: _MatchedFrames, found: VideoMap) -> LensCamera | None:
+    """Return the camera of another map, if the path is doubted: with the focal length that held-out matches show, or
+    else the one of image pairs; None if the map has it already.
+    """
+    camera, verdict = found.estimate.camera, found.verdict
+    if verdict is None or verdict.path is Verdict.USABLE:
+        return None
+    share = verdict.evidence.error.focal_share
+    if share is not None and share.is_above(MAX_FOCAL_DIFFERENCE):
+        return replace(camera, focal_px=camera.focal_px / (1 + share.value), distortion=(0.0, 0.0, 0.0, 0.0))
+    other = calibrate_pairs(frames.work / MAPPING, *frames.stream.small_size)
+    is_same = other is None or abs(other.focal_px / camera.focal_px - 1) <= MAX_FOCAL_DIFFERENCE
+    return None if is_same else other
+
+
+def _rank_map(found: VideoMap) -> tuple[int, float]:
+    """Return the grade of the path, then the share of the frames that a map places and matches confirm."""
+    assert found.verdict is not None
+    evidence = found.verdict.evidence
+    return -found.verdict.path.rank, evidence.placed * (1 - evidence.unexplained)
 
 
 def _open_frames(
