@@ -158,7 +158,9 @@ def test_the_commands_pin_and_check(view: View, tmp_path: Path, capsys: pytest.C
     assert cameras["yard"]["grade"] == "usable"
     assert len(list((tmp_path / "report").glob("camera-*.png"))) == 2
     page = (tmp_path / "report" / "rig-check.html").read_text()
-    assert all(text in page for text in ("gate", "yard", "the camera turned by", "data:image/jpeg", "points to 2px: no"))
+    assert all(
+        text in page for text in ("gate", "yard", "the camera turned by", "data:image/jpeg", "points to 2px: no")
+    )
     assert call("check", rig, swapped) == 1
     assert "the recording is of camera yard" in capsys.readouterr().out
     strange = write_recording(tmp_path / "august", {"door": still["gate"], "roof": still["yard"]})
