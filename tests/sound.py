@@ -146,7 +146,7 @@ def _write_kitti_objects(folder: Path) -> None:
         (folder / "kitti_results" / f"{name}.txt").write_text(f"{CAR} 0.9\n")
 
 
-def _write_masks(folder: Path) -> None:
+def write_masks(folder: Path) -> None:
     """Write masks of `images`, as a folder of `stadia masks` and as COCO polygons: road, and two cars."""
     cars = [(30, 40, 60, 70), (100, 45, 140, 75)]  # left, top, right, bottom
     images, annotations = [], []
@@ -171,7 +171,7 @@ def _write_masks(folder: Path) -> None:
     (folder / "coco.json").write_text(json.dumps(coco))
 
 
-def _write_composite_parts(folder: Path) -> None:
+def write_composite_parts(folder: Path) -> None:
     """Write backgrounds with depth, other ones to validate, and four discs with an alpha channel."""
     World().dataset(folder / "backgrounds", {"train": ["a"], "val": ["b"]}, frames=3)
     for path in (folder / "backgrounds" / "b").rglob("*.png"):
@@ -191,8 +191,8 @@ def _write_objects(folder: Path, run: Run) -> None:
     results = row.format(1, "0 0 500") + row.format(2, "30 0 700")
     (folder / "bop.csv").write_text(f"scene_id,im_id,obj_id,score,R,t,time\n{results}")
     _write_kitti_objects(folder)
-    _write_masks(folder)
-    _write_composite_parts(folder)
+    write_masks(folder)
+    write_composite_parts(folder)
     tables = ("--preset", "tiny", "--tables", "1,1,1", "views=1", "height=64", "width=80", "supersampling=1")
     run(folder, ("data", "tableworld", *tables, "--out", "objects"))
     sources = ("backgrounds.path=backgrounds", "foregrounds.path=cutouts", "height=32", "width=32")

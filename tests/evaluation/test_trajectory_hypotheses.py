@@ -1,5 +1,6 @@
 """What explains a bad score of a path is a note with its gain; correct paths and noise have none."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -160,6 +161,26 @@ def test_times_without_overlap_name_the_likely_cause(scale: float, offset: float
     times = 5 + np.arange(120) / 10
     with refuses(DataError, names=names):
         score_trajectory(Trajectory(drive(), times * scale + offset), Trajectory(drive(), times))
+
+
+COUNTED = "numbers of frames or keys of a graph"
+
+
+@pytest.mark.parametrize(
+    ("rows", "times", "words"),
+    [
+        (slice(0, 120), np.arange(1.0, 121), f"{COUNTED}.*; row k has the pose of row k"),
+        (slice(0, 120), 18295873.486 + np.arange(120) * 2.0**-28, COUNTED),
+        (slice(20, 120), 1 + np.arange(100) / 10, "add 1305031230.500 s"),
+        (slice(0, 90), 1 + np.arange(90) / 10, "add 1305031228.500 s"),
+        (slice(0, 120), np.arange(120) * 0.37, "look at whether both are of one recording"),
+    ],
+)
+def test_times_of_another_clock_are_placed_by_the_shape_of_the_path(rows: slice, times: Array, words: str) -> None:
+    reference = Trajectory(drive(), 1305031229.5 + np.arange(120) / 10, "ref")
+    with pytest.raises(DataError) as caught:
+        score_trajectory(Trajectory(drive()[rows], times, "est"), reference)
+    assert re.search(words, str(caught.value.fix)), caught.value
 
 
 def test_rows_in_another_order_are_named() -> None:

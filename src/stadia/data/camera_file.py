@@ -131,7 +131,7 @@ MAX_CENTER_RATIO = 1.15
 MAX_SKEW_PX = 0.5
 """Skew of K, pixels, that moves no point by more than a pixel."""
 
-MIN_SIZE_FACTOR = 1.4  # twice the principal point over the image's size; above, K is for larger images
+MIN_SIZE_FACTOR = 1.4  # twice the principal point over the image's size, or its inverse: above, K is of other images
 
 
 def describe_focal_lengths(camera: Intrinsics) -> list[str]:
@@ -140,6 +140,8 @@ def describe_focal_lengths(camera: Intrinsics) -> list[str]:
     Examples:
         >>> describe_focal_lengths(Intrinsics(np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), 480, 640))
         []
+        >>> describe_focal_lengths(Intrinsics(np.array([[540.0, 0, 318], [0, 540, 204], [0, 0, 1]]), 800, 1280))[0][:70]
+        'note: the principal point (318, 204) fits images of about 636x408, not'
     """
     K = camera.K if camera.K.ndim == 2 else camera.K[0]
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
@@ -154,17 +156,19 @@ def describe_focal_lengths(camera: Intrinsics) -> list[str]:
         notes.append(
             f"note: fy is {fy / fx:.2f} times fx, but pixels are square. Fix: use the calibration of these images"
         )
-    if (larger := _find_larger_images(cx, cy, camera)) is not None:
-        notes.append(f"note: {larger[0]}. Fix: {larger[1]}")
+    if (other := _find_other_size(cx, cy, camera)) is not None:
+        notes.append(f"note: {other[0]}. Fix: {other[1]}")
     return notes
 
 
-def _find_larger_images(cx: float, cy: float, camera: Intrinsics) -> tuple[str, str] | None:
+def _find_other_size(cx: float, cy: float, camera: Intrinsics) -> tuple[str, str] | None:
+    """Return what images the principal point fits, and the fix; None if it fits these images."""
     sizes = 2 * cx / camera.width, 2 * cy / camera.height
-    if min(sizes) <= MIN_SIZE_FACTOR or abs(math.log(sizes[0] / sizes[1])) >= math.log(MIN_SIZE_FACTOR):
+    is_other = min(sizes) > MIN_SIZE_FACTOR or 0 < max(sizes) < 1 / MIN_SIZE_FACTOR
+    if not is_other or min(sizes) <= 0 or abs(math.log(sizes[0] / sizes[1])) >= math.log(MIN_SIZE_FACTOR):
         return None
-    larger, own = f"{2 * cx:.0f}x{2 * cy:.0f}", f"{camera.width}x{camera.height}"
-    found = f"the principal point ({cx:g}, {cy:g}) fits images of about {larger}, not {own}"
+    other, own = f"{2 * cx:.0f}x{2 * cy:.0f}", f"{camera.width}x{camera.height}"
+    found = f"the principal point ({cx:g}, {cy:g}) fits images of about {other}, not {own}"
     if abs(math.log(sizes[0] / sizes[1])) < math.log(MAX_CENTER_RATIO):
         factor = 1 / math.sqrt(sizes[0] * sizes[1])
         return (
@@ -265,7 +269,7 @@ def _refuse_center(camera: Intrinsics, request: CameraRequest) -> None:
     if not (0 <= cx < camera.width and 0 <= cy < camera.height):
         found = f"a principal point ({cx:g}, {cy:g}) outside of the images of {size}"
         fix = "pass K in pixels for images of this size, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
-        found, fix = _find_larger_images(cx, cy, camera) or (found, fix)
+        found, fix = _find_other_size(cx, cy, camera) or (found, fix)
     elif gaps[1] < 0.5 * gaps[0] and gaps[0] > 0.1 * camera.width:
         found = f"a principal point ({cx:g}, {cy:g}) that fits {size} better as ({cy:g}, {cx:g})"
         fix = "swap cx and cy"

@@ -45,6 +45,9 @@ MAX_EQUAL = 1e-3
 TIE = 1.1
 """Two hypotheses explain equally if their errors differ by less than this factor."""
 
+TIE_MARGIN = 0.002
+"""The same, as a difference of errors: two hypotheses of exact maps."""
+
 PLAUSIBLE_M = (0.03, 500.0)
 """Median depth, metres, of maps in the right unit: from a close-up to an aerial image."""
 
@@ -225,7 +228,7 @@ def explain_depth(pairs: Sequence[Pair], depth_scale: DepthScale) -> list[str]:
     before = f"the error, after one factor for all images, is {given:.0%} as given"
     if not np.isfinite(given):
         before = "the values as given have no depth at many pixels; the error, after one factor for all images, is"
-    likely = [one for of_one, one in measured if of_one <= TIE * error]
+    likely = [one for of_one, one in measured if of_one <= TIE * error + TIE_MARGIN]
     likely = [one for one in likely if not one.is_affine][:2] or likely[:1]  # without a shift, it explains more
     causes = " or ".join(f"the {one.of} {'is' if one.of == 'ground truth' else 'are'} {one.what}" for one in likely)
     after = f"{'and ' if np.isfinite(given) else ''}{error:.0%} reread so"

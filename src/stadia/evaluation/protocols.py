@@ -602,7 +602,6 @@ def note_of_unit(
         return []
     found = f"scale_ratio_median is {ratio:.4g} for nearly every image ({spread:.2g} spread): a wrong unit"
     wrong = {"predictions": f"the predictions are {predictions}", "truth": f"the ground truth is {truth}"}
-    cause = wrong.get(implausible, " or ".join(reversed(wrong.values())))
     fixes: list[tuple[int, str]] = []
     for name, per_metre in (factors or {}).items():
         if implausible and implausible != {"reference_factor": "truth"}.get(name, "predictions"):
@@ -613,6 +612,10 @@ def note_of_unit(
             other = next((factor for key, factor in (factors or {}).items() if key != name), None)
             keep = f" --reference-factor {other:g}" if name == "depth_factor" and other is not None else ""
             fixes.append((FACTORS.index(known), f"--{name.replace('_', '-')} {known:g}{keep}"))
+            of = {"reference_factor": "truth"}.get(name, "predictions")
+            verb = "ground truth is" if of == "truth" else "predictions are"
+            wrong[of] = f"the {verb} {_name_factor(known)} read as {_name_factor(per_metre)}"
+    cause = wrong.get(implausible, " or ".join(reversed(wrong.values())))
     by_hand = f"divide the ground truth by {ratio:.4g}" if implausible == "truth" else f"multiply depth by {ratio:.4g}"
     fix = f"pass {' or '.join(text for _, text in sorted(fixes))}" if fixes else by_hand
     return [f"{found}: {cause}. Fix: {fix}; {describe_gain(gain)}"]
@@ -745,6 +748,10 @@ def note_of_truth(labeled: float, protocol: Protocol) -> list[str]:
         return []
     found = f"ground truth at {labeled:.1%} of the pixels, like single LiDAR scans"
     return [f"not comparable with published figures: {found}, but {protocol.name} means {protocol.ground_truth}"]
+
+
+def _name_factor(per_metre: float) -> str:
+    return "millimetres" if per_metre == 1000 else f"value / {per_metre:g}"
 
 
 def _find_unit_mistake(factor: float) -> str | None:

@@ -298,7 +298,7 @@ def measure_result(result: ForeignResult, texts: Sequence[str], images: ResultIm
             try:
                 further[text] = POSE_SOURCES[name](result, value, images)
             except GeometryError as error:
-                further[text] = f"found {error.found}, expected {error.expected}"
+                further[text] = f"found {error.found}, expected {error.expected}" + f": {error.fix}" * bool(error.fix)
         elif not result.has_depth or images is None or name in ("speed", "gps", "map"):
             needed = "poses" if not result.has_depth or images is not None else "--images, the images of the depth"
             further[text] = f"{name} needs {needed}"

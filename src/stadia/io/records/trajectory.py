@@ -256,8 +256,14 @@ def _make_no_overlap_error(
             factor = f"1e{round(-exponent):+d}"
             fix = f"their times have two units, since the estimate lasts {durations[0]:.4g} and the reference"
             fix += f" {durations[1]:.4g}: multiply the times of {estimated.name} by {factor}"
-        elif _fits_shifted(estimated, reference, offset_s := float(last[0] - first[0])):
-            fix = "their paths have one shape if both start together, so their clocks start differently: add "
+        elif counted := [path for path in (estimated, reference) if _counts_up(path)]:
+            other = reference if counted[0] is estimated else estimated
+            fix = f"the times of {counted[0].name} count up by one: they are numbers of frames or keys of a graph, not "
+            fix += f"times. Look up the time of each, in the clock of {other.name}"
+            if len(estimated) == len(reference) and _measure_misfit(estimated, reference) <= MAX_SHIFTED_ERROR:
+                fix += f"; row k has the pose of row k of {other.name}"
+        elif (offset_s := _find_shift(estimated, reference)) is not None:
+            fix = "their paths have one shape if one clock is shifted, so the clocks start differently: add "
             fix += f"{offset_s:.3f} s to the times of {estimated.name}"
         else:
             fix = "look at whether both are of one recording: their paths differ if both start together, too"
@@ -270,21 +276,56 @@ MAX_SHIFTED_ERROR = 0.05
 """Largest distance of the positions of two paths, over the extent of the reference, that have one shape."""
 
 
-def _fits_shifted(estimated: Trajectory, reference: Trajectory, offset_s: float) -> bool:
-    """Return whether positions (N, 3) fit those of the reference after a similarity, if times are shifted."""
-    assert estimated.times_s is not None
-    assert reference.times_s is not None
-    nearest, gap = _find_nearest(estimated.times_s + offset_s, reference.times_s)
-    near = gap <= max(float(np.median(np.diff(reference.times_s))), float(np.median(np.diff(estimated.times_s))))
-    source, target = estimated.T_world_camera[near, :3, 3], reference.T_world_camera[nearest[near], :3, 3]
-    if len(source) < max(MIN_SHIFTED_POSES, len(estimated) // 2):
-        return False
+MAX_SHIFTS = 200
+"""Most shifts of a clock that are tried, each an alignment of a tenth of a millisecond."""
+
+MIN_SHIFT_GAIN = 3.0
+"""Least factor by which the right shift fits better than half of the others; along a line, all fit."""
+
+
+def _counts_up(path: Trajectory) -> bool:
+    """Return whether times are whole numbers that count up by one, as seconds or, rounded, as nanoseconds."""
+    assert path.times_s is not None
+    steps = np.diff(path.times_s)
+    return len(steps) > 1 and (bool((steps == 1).all()) or float(steps.mean()) < 2e-5)
+
+
+def _measure_misfit(estimated: Trajectory, reference: Trajectory) -> float:
+    """Return the distance of positions from those of the same rows after a similarity, over the reference's extent."""
+    source, target = estimated.T_world_camera[:, :3, 3], reference.T_world_camera[:, :3, 3]
     try:
         fitted = umeyama(source, target, "sim3").apply(source)
     except GeometryError:
-        return False
+        return np.inf
     extent = float(np.linalg.norm(np.ptp(target, axis=0)))
-    return bool(np.sqrt(np.mean(np.sum((fitted - target) ** 2, axis=1))) <= MAX_SHIFTED_ERROR * extent)
+    return float(np.sqrt(np.mean(np.sum((fitted - target) ** 2, axis=1)))) / max(extent, 1e-12)
+
+
+def _find_shift(estimated: Trajectory, reference: Trajectory) -> float | None:
+    """Return the seconds to add to the estimate's times so that both paths have one shape; None if none fits.
+
+    Both may start together, or one may begin or end before the other.
+    """
+    assert estimated.times_s is not None
+    assert reference.times_s is not None
+    times_s, known_s = estimated.times_s, reference.times_s
+    together = float(known_s[0] - times_s[0])
+    chosen = np.linspace(0, len(known_s) - 1, min(len(known_s), MAX_SHIFTS // 2)).astype(int)
+    ends = np.concatenate([known_s[chosen] - times_s[0], known_s[chosen] - times_s[-1]])
+    step_s = max(float(np.median(np.diff(known_s))), float(np.median(np.diff(times_s))))
+    measured = list[tuple[float, float]]()
+    for offset_s in (together, *ends):
+        nearest, gap = _find_nearest(times_s + offset_s, known_s)
+        near = np.flatnonzero(gap <= step_s)
+        if len(near) >= max(MIN_SHIFTED_POSES, len(times_s) // 2):
+            pair = estimated.rows(near), reference.rows(nearest[near])
+            measured.append((_measure_misfit(*pair), float(offset_s)))
+    if not measured or min(measured)[0] > MAX_SHIFTED_ERROR:
+        return None
+    misfits = [misfit for misfit, _ in measured]
+    if MIN_SHIFT_GAIN * min(misfits) < np.median(misfits):
+        return min(measured)[1] if measured[0][1] != together or misfits[0] > 1.5 * min(misfits) else together
+    return together if measured[0][1] == together and misfits[0] <= MAX_SHIFTED_ERROR else None
 
 
 def _associate_frames(estimated: Trajectory, reference: Trajectory) -> tuple[Trajectory, Trajectory]:

@@ -1,0 +1,558 @@
+"""Lines that print a fix, and the line of the fix, which then succeeds; `test_fixes` runs them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A fix that is run.
+
+    line: words after `stadia` that print the fix.
+    cure: the words with the fix. It succeeds, and prints the fix no more.
+    figure: pattern of a number that both lines print; empty if the exit status is the figure: 2 before, 0 after.
+    prepare: line of Python that makes the mistake in the folder of `write_files`.
+    first: command that is run before the line.
+    between: command that the fix says to run first.
+    repair: line of Python that the fix says to run, or a change of a file.
+    status: exit status of the line: 2 if it is refused.
+    """
+
+    line: str
+    cure: str
+    figure: str = ""
+    prepare: str = ""
+    between: str = ""
+    first: str = ""
+    repair: str = ""
+    status: int = 2
+
+
+EDIT_MAPS = "import glob, numpy as np; [np.save(f, {}) for f in glob.glob('depth_npy/*.npy')]"
+LATE = "import numpy as np; a = np.loadtxt('tum.txt'); a[:, 0] += 0.05; np.savetxt('late.txt', a)"
+WRONG_CENTER = "import pathlib; pathlib.Path('K.txt').write_text('100 0 900\\n0 100 40\\n0 0 1\\n')"
+COPY_VIDEO = "import os, shutil; os.mkdir('videos'); shutil.copy('drive.mp4', 'videos/a.mp4')"
+FOUR_POSES = "import numpy as np; np.savetxt('kitti.txt', np.loadtxt('kitti.txt')[:4])"
+WRITE_JSON = "import json, pathlib; pathlib.Path('K.json').write_text(json.dumps({}))"
+WRITE_PAIR = (
+    "import pathlib; pathlib.Path('P.txt').write_text("
+    "'P0: 120 0 77 0 0 120 41 0 0 0 1 0\\nP1: 120 0 77 {} 0 120 41 0 0 0 1 0\\n')"
+)
+
+WRITE_ONNX = (
+    "import onnx; from onnx import helper, TensorProto; "
+    "values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in 'ab']; "
+    "graph = helper.make_graph([helper.make_node('Identity', ['a'], ['b'])], 'g', values[:1], values[1:]); "
+    "onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid('', 13)]), 'x.onnx')"
+)
+
+TRIED = {
+    "see stadia evaluate --help": Tried("evaluate", "evaluate --help"),
+    "see `stadia list networks`": Tried("app none/run", "list networks"),
+    "see `stadia list checks`": Tried("check images --only nope", "list checks"),
+    "see `stadia list`": Tried("odometry base images --out o --method foo", "list"),
+    "see `stadia list presets`, or pass the path of a .yaml file": Tried("train --preset foo", "list presets"),
+    "`stadia list recipes` lists them": Tried("train", "list recipes"),
+    "choose another folder, or pass --force to replace them": Tried(
+        "rig pin videos --out rig",
+        "rig pin videos --out rig --force",
+        prepare=f"{COPY_VIDEO}; os.mkdir('rig'); shutil.copy('calib.json', 'rig/rig.json')",
+    ),
+    "--plot {}.png": Tried(
+        "evaluate --trajectory tum.txt --reference tum.txt --plot a.pdf",
+        "evaluate --trajectory tum.txt --reference tum.txt --plot a.png",
+    ),
+    "stadia evaluate --trajectory {} --reference {}": Tried(
+        "compare tum.txt kitti.txt", "evaluate --trajectory tum.txt --reference kitti.txt"
+    ),
+    "the nearest are {} s apart: pass --max-difference {}": Tried(
+        "evaluate --trajectory late.txt --reference tum.txt",
+        "evaluate --trajectory late.txt --reference tum.txt --max-difference 0.075",
+        prepare=LATE,
+    ),
+    "pass --depth-scale {} --protocol relative": Tried(
+        "evaluate --depth depth_npy --reference depth_png",
+        "evaluate --depth depth_npy --reference depth_png --depth-scale affine-inverse --protocol relative",
+        figure=r"abs_rel +([\d.e-]+)",
+        prepare=EDIT_MAPS.format("1 / np.load(f)"),
+    ),
+    "pass {}": Tried(
+        "evaluate --depth depth_npy --reference depth_png --reference-factor 1000",
+        "evaluate --depth depth_npy --reference depth_png --reference-factor 256",
+        figure=r"abs_rel +([\d.e-]+)",
+    ),
+    "pass one of these, such as --fov {} for a phone's main camera": Tried("camera images", "camera images --fov 69"),
+    "name each video, such as stadia camera {}": Tried(
+        "camera videos --fov 60", "camera videos/a.mp4 --fov 60", prepare=COPY_VIDEO
+    ),
+    "pass --calibration FILE": Tried("camera images --camera K", "camera images --camera K --calibration calib.json"),
+    "choose it by --camera": Tried(
+        "camera images --calibration calib.json --camera cam9", "camera images --calibration calib.json --camera K"
+    ),
+    "; or pass --force for cropped images": Tried(
+        "camera photo.jpg --calibration K.txt", "camera photo.jpg --calibration K.txt --force", prepare=WRONG_CENTER
+    ),
+    "run stadia camera VIDEO --fov DEGREES": Tried(
+        "check images --only intrinsics", "check images --only intrinsics", between="camera images --fov 67"
+    ),
+    "run first: stadia camera {} --fov DEGREES": Tried(
+        "calibrate images point=80,60:2.0@000000 --network base",
+        "calibrate images point=80,60:2.0@000000 --network base",
+        between="camera images --fov 67",
+    ),
+    "for example optimizer.lr=2e-4": Tried(
+        "check drive.mp4 --only frames data.frames", "check drive.mp4 --only frames data.frames=[0,12]"
+    ),
+    'for example --change "fast: optimizer.lr=1e-3"': Tried(
+        "ablate --data stadia --recipe selfsup --dry-run --change x",
+        "ablate --data stadia --recipe selfsup --dry-run --change 'fast: optimizer.lr=1e-3'",
+    ),
+    "choose frames that the recording has, such as data.frames=[0,{}]": Tried(
+        "check drive.mp4 --only frames data.frames=[90,99]", "check drive.mp4 --only frames data.frames=[0,12]"
+    ),
+    "choose a new name for --out that ends in .csv": Tried(
+        "data survey videos --out x.txt", "data survey videos --out x.csv", prepare=COPY_VIDEO
+    ),
+    "pass --out DIR": Tried("odometry base images", "odometry base images --out path --method aligned"),
+    "choose another --out": Tried(
+        "scale depth_npy --images images --scale-from height=1.5 --out images",
+        "scale depth_npy --images images --scale-from height=1.5 --out scaled",
+    ),
+    "choose another --out: nothing is overwritten": Tried("data shard stadia images", "data shard stadia shards"),
+    "for example --scale-from height=1.5, or --scale-from gps=track.gpx": Tried(
+        "scale depth_npy --images images --out s", "scale depth_npy --images images --out s --scale-from height=1.5"
+    ),
+    "for example --scale-from height=1.5": Tried(
+        "scale depth_npy --images images --out s --scale-from xx",
+        "scale depth_npy --images images --out s --scale-from height=1.5",
+    ),
+    "for example point=640,200:12.3, or point=640,200:12.3@000010": Tried(
+        "scale depth_npy --images images --out s --scale-from point=3",
+        "scale depth_npy --images images --out s --scale-from point=64,40:12.3@000001",
+    ),
+    "for example distance=000000..000050:59.9, or distance=120,300..480,310:2.1@000010 for two pixels": Tried(
+        "scale depth_npy --images images --out s --scale-from distance=3",
+        "scale depth_npy --images images --out s --scale-from distance=20,60..140,62:2.1@000001",
+        between="camera images --fov 67",
+    ),
+    "pass --baseline METRES, or a file with both projections (P1 and P2)": Tried(
+        "stereo images images calib.json --out s", "stereo images images calib.json --out s --baseline 0.1"
+    ),
+    "pass fx=700,fy=700,cx=640,cy=360, and width, height, k1, k2, p1, p2 if they are known": Tried(
+        "check kitti.txt --images images --camera fx=x",
+        "check kitti.txt --images images --camera fx=120,fy=120,cx=77,cy=41",
+        prepare=FOUR_POSES,
+    ),
+    "pass the camera: --camera FILE, or --camera fx=700,fy=700,cx=640,cy=360": Tried(
+        "check kitti.txt --images images", "check kitti.txt --images images --camera calib.json", prepare=FOUR_POSES
+    ),
+    "predict this image: stadia predict {}": Tried("adapt base photo.jpg --out a", "predict photo.jpg --out p"),
+    "pass the folder of its sequence, or predict this image: `stadia predict {}`": Tried(
+        "check photo.jpg", "predict photo.jpg --out p"
+    ),
+    "remove --every": Tried(
+        "evaluate base stadia --frames frames.txt --every 2", "evaluate base stadia --frames frames.txt"
+    ),
+    "leave it out, and choose a new name for --fix": Tried(
+        "check kitti.txt --images images --camera calib.json --fix new.txt --force",
+        "check kitti.txt --images images --camera calib.json --fix new.txt",
+        prepare=FOUR_POSES,
+    ),
+    "add --scale-from, such as point=X,Y:METRES, or leave --max-depth out": Tried(
+        "predict base images --max-depth 3 --out o",
+        "predict base images --max-depth 3 --out p --scale-from point=80,60:2.0@000000",
+    ),
+    "set --better": Tried(
+        "ablate --data stadia --recipe selfsup --dry-run --metric train/foo --change 'f: optimizer.lr=1e-3'",
+        "ablate --data stadia --recipe selfsup --dry-run --metric train/foo --change 'f: optimizer.lr=1e-3' "
+        "--better lower",
+    ),
+    "set training.max_steps, and training.max_epochs=null": Tried(
+        "ablate --data stadia --recipe selfsup --dry-run --change 'f: training.batch_size=4'",
+        "ablate --data stadia --recipe selfsup --dry-run training.max_steps=9 training.max_epochs=null "
+        "--change 'f: training.batch_size=4 training.max_steps=18'",
+    ),
+    "such as crop=eigen,max=50": Tried(
+        "evaluate --depth depth_npy --reference depth_png --protocol foo=3",
+        "evaluate --depth depth_npy --reference depth_png --protocol crop=none,max=50",
+    ),
+    "set the field of view, such as data.camera.horizontal_fov_deg={} of a phone, or save it: "
+    "`stadia camera {} --fov {}`": Tried(
+        "data shard images shards", "data shard images shards", between="camera images --fov 69"
+    ),
+    "pass --predictions FOLDER of `stadia predict`": Tried(
+        "view drive.mp4 data.camera.focal_px=120 --out v.html",
+        "view drive.mp4 data.camera.focal_px=120 --out v.html --predictions p",
+        between="predict base drive.mp4 --out p data.camera.focal_px=120",
+    ),
+    "for poses: stadia check {} --images FOLDER; else check the path (`stadia list datasets`)": Tried(
+        "check kitti.txt", "check kitti.txt --images images --camera calib.json", prepare=FOUR_POSES
+    ),
+    "choose frames that the video has, such as data.frames=[0,{}]": Tried(
+        "predict base drive.mp4 --out o data.frames=[90,99]", "predict base drive.mp4 --out o data.frames=[0,12]"
+    ),
+    "pass --focal-mm {}": Tried(
+        "camera images --calibration K.json",
+        "camera images --focal-mm 39.375",
+        prepare=WRITE_JSON.format({"camera": {"focal_length": 35.0, "sensor_width": 32.0}}),
+    ),
+    "rename it to K, or convert another program's file: stadia camera INPUT --calibration FILE": Tried(
+        "check images --only intrinsics data.camera.K_file=K.json",
+        "camera images --calibration K.json",
+        prepare=WRITE_JSON.format({"A": [[120, 0, 77], [0, 120, 41], [0, 0, 1]]}),
+    ),
+    "for example --cameras P2,P3": Tried(
+        "stereo images images P.txt --out s --cameras P0",
+        "stereo images images P.txt --out s --cameras P0,P1",
+        prepare=WRITE_PAIR.format(-60),
+    ),
+    "change --cameras": Tried(
+        "stereo images images P.txt --out s --cameras P2,P3",
+        "stereo images images P.txt --out s --cameras P0,P1",
+        prepare=WRITE_PAIR.format(-60),
+    ),
+    "swap LEFT and RIGHT; if the images are in order, Tx has a wrong sign: pass --baseline {}": Tried(
+        "stereo images images P.txt --out s",
+        "stereo images images P.txt --out s --baseline 0.5",
+        prepare=WRITE_PAIR.format(60),
+    ),
+    "pass --baseline METRES: the file has none (Tx is 0)": Tried(
+        "stereo images images P.txt --out s",
+        "stereo images images P.txt --out s --baseline 0.5",
+        prepare=WRITE_PAIR.format(0),
+    ),
+    "pass --baseline in metres: {}": Tried(
+        "stereo images images P.txt --out s",
+        "stereo images images P.txt --out s --baseline 0.5",
+        prepare=WRITE_PAIR.format(-60000),
+    ),
+    "add --network NETWORK, or leave it out": Tried(
+        "check drive.mp4 --only frames network.x=1", "check drive.mp4 --only frames"
+    ),
+    ", or all of them one: data.camera.horizontal_fov_deg=DEGREES": Tried(
+        "check videos --only frames",
+        "check videos --only frames data.camera.horizontal_fov_deg=60",
+        prepare=(
+            "import os, shutil; os.mkdir('videos'); shutil.copy('drive.mp4', 'videos/a.mp4'); "
+            "shutil.copy('drive.mp4', 'videos/b.mp4')"
+        ),
+    ),
+    "--max-difference {} gives {}, if the clocks agree": Tried(
+        "evaluate --trajectory part.txt --reference long.txt",
+        "evaluate --trajectory part.txt --reference long.txt --max-difference 0.031",
+        prepare=(
+            "import numpy as np; a=np.zeros((20,8)); a[:,0]=np.arange(20)/10; a[:,3]=np.arange(20)*.5; "
+            "a[:,7]=1; a[:,1]=np.sin(a[:,0]); np.savetxt('long.txt',a); a[4:,0]+=.03; "
+            "np.savetxt('part.txt',a)"
+        ),
+        status=0,
+    ),
+    "--out {}-disparity": Tried(
+        "scale disp --images images --out s --scale-from reference=depth_png",
+        "scale disp --images images --out s-disparity --scale-from reference=depth_png",
+        prepare=(
+            "import os, glob, numpy as np; os.mkdir('disp'); "
+            "[np.savez(f.replace('depth_npy','disp').replace('npy','npz'), disparity=10/np.load(f)) for f in "
+            "glob.glob('depth_npy/*.npy')]"
+        ),
+        first="camera images --fov 67",
+    ),
+    "`stadia camera {} --fov DEGREES` with the picture's own field of view": Tried(
+        "predict photo.jpg --out p",
+        "predict photo.jpg --out q",
+        prepare=(
+            "from PIL import Image; im=Image.open('photo.jpg'); e=Image.Exif(); d=e.get_ifd(0x8769); "
+            "d[0x920a]=4.2; d[0xa405]=26; d[0xa002]=4000; d[0xa003]=3000; im.save('photo.jpg', exif=e)"
+        ),
+        between="camera photo.jpg --fov 60",
+        status=0,
+    ),
+    "`stadia train {} --help` lists every key": Tried(
+        "train selfsup stadia foo.bar=1 --dry-run", "train selfsup --help"
+    ),
+    ("check the path; `stadia list datasets` lists the layouts, docs/how-to/own-data.md explains your own"): Tried(
+        "check e", "list datasets", prepare="import os; os.mkdir('e')"
+    ),
+    "check: `stadia check {} --recipe {}`, or train: `stadia train {} {}`": Tried(
+        "check bop",
+        "check bop --recipe objectpose data.train_split=test data.val_split=null",
+        prepare=(
+            "from pathlib import Path; from tests.objectpose.data.conftest import write_bop; write_bop(Path('bop'))"
+        ),
+    ),
+    "choose another file name for --out": Tried(
+        "view stadia data.recordings=[a] --out v.html",
+        "view stadia data.recordings=[a] --out w.html",
+        prepare="import os; os.mkdir('v.html')",
+    ),
+    "choose another name, or pass --force to replace it": Tried(
+        "view stadia data.recordings=[a] --out v.html",
+        "view stadia data.recordings=[a] --out v.html --force",
+        prepare="open('v.html','w').write('x')",
+    ),
+    "choose one with data.recordings=NAME": Tried(
+        "predict base stadia --out p --glb a.glb", "predict base stadia --out p --glb a.glb data.recordings=[a]"
+    ),
+    "compare on a video, or by ground truth: stadia evaluate": Tried(
+        "compare base base photo.jpg", "evaluate base stadia"
+    ),
+    "convert it: stadia camera INPUT --calibration FILE": Tried(
+        "check images --only frames data.camera.K_file=c.txt",
+        "camera images --calibration c.txt",
+        prepare="import pathlib; pathlib.Path('c.txt').write_text('P0: 120 0 77 0 0 120 41 0 0 0 1 0\\n')",
+    ),
+    "copy a preset of `stadia list presets`": Tried(
+        "train --preset m.yaml", "list presets", prepare="import pathlib; pathlib.Path('m.yaml').write_text('[1]')"
+    ),
+    "copy them again, or set data.damaged=skip; `stadia data survey` lists all": Tried(
+        "check videos --only frames data.camera.focal_px=120",
+        "check videos --only frames data.camera.focal_px=120 data.damaged=skip",
+        prepare=(
+            "import os, shutil; os.mkdir('videos'); shutil.copy('drive.mp4', 'videos/a.mp4'); "
+            "open('videos/b.mp4','wb').write(b'0'*999); open('videos/c.mp4','wb').write(b'0'*999)"
+        ),
+    ),
+    "did you mean {}? {}`stadia explain` lists the families": Tried("explain D022", "explain"),
+    (
+        "drop the repeated frames (for your own video keep `data.stride=auto`), or extract at the camera's frame rate"
+    ): Tried(
+        "check twice --only frames data.camera.focal_px=120 data.stride=1",
+        "check twice --only frames data.camera.focal_px=120 data.stride=1",
+        prepare=(
+            "import os, shutil; os.mkdir('twice'); [shutil.copy(f'images/{k//2:06d}.png', "
+            "f'twice/{k:06d}.png') for k in range(8)]"
+        ),
+        repair="import os; [os.remove(f'twice/{k:06d}.png') for k in (1, 3, 5, 7)]",
+        status=1,
+    ),
+    "evaluate on recordings with ground truth, or use stadia predict": Tried(
+        "evaluate base images data.camera.focal_px=120",
+        "predict base images --out p data.camera.focal_px=120 --no-cloud",
+    ),
+    "for example object=car:1.5@boxes.csv": Tried(
+        "scale depth_npy --images images --out s --scale-from object=zzz",
+        "scale depth_npy --images images --out s --scale-from height=1.5",
+    ),
+    "for example point=640,200:12.3": Tried(
+        "calibrate images foo=3 --network base",
+        "calibrate images point=80,60:2.0@000000 --network base",
+        between="camera images --fov 67",
+    ),
+    "give each its camera, such as stadia camera {} --fov DEGREES": Tried(
+        "check videos --only frames",
+        "check videos --only frames data.camera.horizontal_fov_deg=60",
+        prepare=(
+            "import os, shutil; os.mkdir('videos'); shutil.copy('drive.mp4', 'videos/a.mp4'); "
+            "shutil.copy('drive.mp4', 'videos/b.mp4')"
+        ),
+    ),
+    "give one file with times (--format tum or --reference-format tum)": Tried(
+        "evaluate --trajectory kitti.txt --reference kitti.txt --rpe-seconds 0.2",
+        "evaluate --trajectory kitti.txt --reference tum.txt --rpe-seconds 0.2",
+    ),
+    "give the seconds to add to the times of the positions: gps=FILE@SECONDS": Tried(
+        "scale tum.txt --out s.txt --scale-from gps=g.txt",
+        "scale tum.txt --out s.txt --scale-from gps=g.txt@-100",
+        prepare=("import numpy as np; a=np.loadtxt('tum.txt')[:5]; a[:,0]+=100; a[:,1:4]*=3; np.savetxt('g.txt', a)"),
+    ),
+    "leave --every out, or list neighboring frames": Tried(
+        "evaluate base kitti --every 3", "evaluate base kitti", prepare="import shutil"
+    ),
+    "leave --held-out out": Tried("evaluate base stadia --held-out", "evaluate base stadia"),
+    "leave it out, or draw it with --sheet": Tried(
+        (
+            "data overlay backgrounds.path=backgrounds foregrounds.path=cutouts height=32 width=32 path=x "
+            "--out o --count 2 --val 1"
+        ),
+        (
+            "data overlay backgrounds.path=backgrounds foregrounds.path=cutouts height=32 width=32 --out o "
+            "--count 2 --val 1"
+        ),
+        prepare=(
+            "from pathlib import Path; from tests.sound import write_composite_parts; write_composite_parts(Path('.'))"
+        ),
+    ),
+    "leave out --depth-scale": Tried(
+        "evaluate --depth depth_npy --reference depth_png --depth-scale affine-inverse --protocol relative",
+        "evaluate --depth depth_npy --reference depth_png --protocol relative",
+        figure="abs_rel +([\\d.e-]+)",
+    ),
+    "measure the distance between the two lenses, and pass it: --baseline 0.12": Tried(
+        "stereo drive.mp4 drive.mp4 calib.json --sync 0 --out s",
+        "stereo images images calib.json --out s --baseline 0.12",
+    ),
+    "name a preset of {} (`stadia list presets`), or the recipe {}": Tried(
+        "train supervised stadia --dry-run --preset tiny-laptop", "list presets"
+    ),
+    "name the picture of each length, without its suffix: point=640,200:12.3@IMG_0001": Tried(
+        "calibrate images point=80,60:2.0@nope --network base",
+        "calibrate images point=80,60:2.0@000000 --network base",
+        first="camera images --fov 67",
+    ),
+    "pass --fov {}, if it is from the left to the right edge of the image": Tried(
+        "camera images --calibration f.json",
+        "camera images --fov 70",
+        prepare="import pathlib; pathlib.Path('f.json').write_text('{\"camera\": {\"fov\": 70}}')",
+    ),
+    "pass --out DIR for a dataset, or --sheet FILE for one picture": Tried(
+        "data overlay backgrounds.path=backgrounds foregrounds.path=cutouts height=32 width=32",
+        "data overlay backgrounds.path=backgrounds foregrounds.path=cutouts height=32 width=32 --sheet s.png",
+        prepare=(
+            "from pathlib import Path; from tests.sound import write_composite_parts; write_composite_parts(Path('.'))"
+        ),
+    ),
+    "pass one folder, or set data.format={}": Tried(
+        "check kitti --only frames",
+        "check kitti --only frames data.format=kitti_odometry",
+        prepare="import shutil; shutil.copytree('stadia','kitti/inner')",
+    ),
+    "pass pixels, or the 35 mm equivalent with --focal-mm": Tried(
+        "camera images --focal-px 5", "camera images --focal-mm 26", status=0
+    ),
+    "pass the input of the prediction; to score it: `stadia evaluate --depth {} --reference TRUTH`": Tried(
+        "check p",
+        "evaluate --depth p --reference depth_png --protocol relative",
+        first="predict base images --out p data.camera.focal_px=120 --no-cloud",
+    ),
+    "pass the picture's own field of view: --fov DEGREES": Tried(
+        "camera photo.jpg",
+        "camera photo.jpg --fov 60",
+        prepare=(
+            "from PIL import Image; im=Image.open('photo.jpg'); e=Image.Exif(); d=e.get_ifd(0x8769); "
+            "d[0x920a]=4.2; d[0xa405]=26; d[0xa002]=4000; d[0xa003]=3000; im.save('photo.jpg', exif=e)"
+        ),
+    ),
+    (
+        "python -c 'import numpy as np; x = np.load(FILE, allow_pickle=True); x = x[x.files[0]] if "
+        'hasattr(x, "files") else x; [np.save(f"{k:06d}.npy", m) for k, m in enumerate(x)]\''
+    ): Tried(
+        "evaluate --depth stack.npy --reference depth_png",
+        "evaluate --depth out --reference depth_png",
+        prepare=(
+            "import numpy as np, glob; np.save('stack.npy', np.array([np.load(f) for f in "
+            "sorted(glob.glob('depth_npy/*.npy'))], dtype=object))"
+        ),
+        repair=(
+            "import os, numpy as np; os.mkdir('out'); x = np.load('stack.npy', allow_pickle=True); "
+            "[np.save(f'out/{k:06d}.npy', m) for k, m in enumerate(x.astype(float))]"
+        ),
+    ),
+    ("raise --max-difference if the clocks agree, or pass a longer path; --align none needs two poses"): Tried(
+        "evaluate --trajectory part.txt --reference tum.txt",
+        "evaluate --trajectory part.txt --reference tum.txt --max-difference 0.031",
+        prepare="import numpy as np; a=np.loadtxt('tum.txt'); a[2:,0]+=.03; np.savetxt('part.txt',a)",
+    ),
+    "remove --fps": Tried(
+        "stereo images images calib.json --out s --baseline 0.1 --poses tum.txt --fps 10",
+        "stereo images images calib.json --out s --baseline 0.1 --poses tum.txt",
+        prepare="import numpy as np; np.savetxt('tum.txt', np.loadtxt('tum.txt')[:4])",
+    ),
+    "remove data.poses=map": Tried("check kitti --only frames data.poses=map", "check kitti --only frames"),
+    "remove the check from --only": Tried(
+        "check images --only ground_truth --strict data.camera.focal_px=120",
+        "check images --strict data.camera.focal_px=120",
+        status=1,
+    ),
+    "rename the file, or pass --name": Tried(
+        "ablate 'a b!.yaml' --dry-run",
+        "ablate 'a b!.yaml' --dry-run --name ab",
+        prepare=(
+            "import pathlib; pathlib.Path('a "
+            "b!.yaml').write_text(pathlib.Path('study.yaml').read_text().replace('name: two-losses\\n', ''))"
+        ),
+    ),
+    "run it with onnxruntime, and score its maps with `stadia evaluate --depth`": Tried(
+        "predict x.onnx images --out o", "evaluate --depth depth_npy --reference depth_png", prepare=WRITE_ONNX
+    ),
+    "run once: stadia camera INPUT {} VALUE.": Tried("predict photo.jpg --fov 60 --out p", "camera photo.jpg --fov 60"),
+    "run stadia rig pin": Tried(
+        "rig check e videos",
+        "rig pin videos --out rig",
+        prepare=(
+            "import os, shutil; os.mkdir('videos'); shutil.copy('drive.mp4', 'videos/a.mp4'); os.mkdir('e'); "
+            "open('e/rig.json','w').write('{}')"
+        ),
+    ),
+    "run stadia rig pin CAMERAS --out FOLDER": Tried(
+        "rig check e videos",
+        "rig pin videos --out rig",
+        prepare=("import os, shutil; os.mkdir('videos'); shutil.copy('drive.mp4', 'videos/a.mp4'); os.mkdir('e')"),
+    ),
+    "see `stadia --help`.": Tried("evaluate --depth", "--help"),
+    "see `stadia list encoders`": Tried(
+        (
+            "train selfsup stadia --dry-run model.network.encoder=qqqqzzzz training.max_steps=2 "
+            "data.height=64 data.width=96 model.pretrained=false"
+        ),
+        "list encoders",
+    ),
+    "see `{} --help`.": Tried("evaluate --zzqx", "evaluate --help"),
+    "set data.train_split={} data.val_split=null, which holds out its last images": Tried(
+        "check bop --recipe objectpose",
+        "check bop --recipe objectpose data.train_split=test data.val_split=null",
+        prepare=(
+            "from pathlib import Path; from tests.objectpose.data.conftest import write_bop; write_bop(Path('bop'))"
+        ),
+    ),
+    "stadia camera {} --calibration {} --fit": Tried(
+        "camera images --calibration K.json",
+        "camera images --calibration K.json --fit cropped",
+        prepare=(
+            "import json, pathlib; pathlib.Path('K.json').write_text(json.dumps({'K': [[500, 0, 320], [0, "
+            "500, 240], [0, 0, 1]], 'height': 480, 'width': 640}))"
+        ),
+    ),
+    "stadia list networks": Tried("predict org/qqqq images --out p", "list networks"),
+    "stadia view INPUT --predictions {}": Tried(
+        "view p --out v.html",
+        "view drive.mp4 data.camera.focal_px=120 --out v.html --predictions p",
+        first="predict base drive.mp4 --out p data.camera.focal_px=120",
+    ),
+    "such as abs_rel=.115,rmse=4.8": Tried(
+        "evaluate --depth depth_npy --reference depth_png --find-protocol zzqq=3",
+        "evaluate --depth depth_npy --reference depth_png --find-protocol abs_rel=.115,rmse=4.8",
+    ),
+    "use it (stadia check {}), or choose another --out": Tried(
+        "stereo images images calib.json --out s --baseline 0.1",
+        "stereo images images calib.json --out s2 --baseline 0.1",
+        first="stereo images images calib.json --out s --baseline 0.1",
+    ),
+    (
+        "write a pose for every frame, write its frame number in front of each row, or give both with "
+        "timestamps (--format tum --reference-format tum)"
+    ): Tried(
+        "evaluate --trajectory k4.txt --reference kitti.txt",
+        "evaluate --trajectory k4.txt --reference kitti.txt",
+        prepare="import numpy as np; np.savetxt('k4.txt', np.loadtxt('kitti.txt')[1:5])",
+        repair="import numpy as np; np.savetxt('k4.txt', np.c_[np.arange(1,5), np.loadtxt('k4.txt')])",
+    ),
+    "write a setting as KEY=VALUE; see `{} --help`.": Tried("check stadia --qqqqq", "check --help"),
+    "write it from the calibration: stadia camera INPUT --calibration FILE": Tried(
+        "check images --only frames",
+        "camera images --calibration calib.json --force",
+        prepare=(
+            "import json, pathlib; pathlib.Path('images/K.json').write_text(json.dumps({'K': "
+            "[[120,0,77],[0,120,41],[0,0,1]], 'height': 96, 'width': 160, 'distortion': {'model': 'x', "
+            "'coefficients': [1]}}))"
+        ),
+    ),
+    "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT": Tried(
+        "camera images --calibration cameras.bin",
+        "camera images --calibration cameras.txt",
+        prepare="open('cameras.bin','wb').write(b'0'*99)",
+        repair="open('cameras.txt','w').write('1 PINHOLE 160 96 120 120 80 48\\n')",
+    ),
+    ("write times with all digits: numpy.savetxt(FILE, rows, fmt='%.9f'), or integers for nanoseconds"): Tried(
+        "evaluate --trajectory c.txt --reference tum.txt",
+        "evaluate --trajectory c.txt --reference tum.txt",
+        prepare=(
+            "import numpy as np; a=np.loadtxt('tum.txt'); np.savetxt('c.txt', a + np.eye(8)[0]*1.7e9, "
+            "fmt='%.6g'); b=a.copy(); b[:,0]+=1.7e9; np.savetxt('tum.txt', b, fmt='%.9f')"
+        ),
+        repair="import numpy as np; np.savetxt('c.txt', np.loadtxt('tum.txt'), fmt='%.9f')",
+    ),
+    "{}; or pass --by model.tflite, or a COCO file": Tried(
+        "masks images --by nope --out m",
+        "masks images --by coco.json --out m",
+        prepare="from pathlib import Path; from tests.sound import write_masks; write_masks(Path('.'))",
+    ),
+}
