@@ -24,23 +24,22 @@ def test_the_printed_address_opens_the_page_and_no_other_does(
     testclient = pytest.importorskip("starlette.testclient", reason="httpx is not installed")
     from stadia.web import server
 
-    opened: list[int] = []
+    served: list[Any] = []
 
     def serve(app: Any, host: str, port: int, started: Callable[[str], None]) -> None:
-        started(f"http://{host}:{port}/")
-        page = capture[0]
-        opened.extend(
-            testclient.TestClient(app, base_url="http://127.0.0.1:7860").get(address).status_code
-            for address in ("/", page.removeprefix(f"http://{host}:{port}"))
-        )
-        app.state.shared.close()
+        started("http://127.0.0.1:7860/")
+        served.append(app)
 
-    capture: list[str] = []
     monkeypatch.setattr(server, "serve", serve)
-    monkeypatch.setattr("stadia.cli.app.echo", lambda line, **_: capture.append(line.removeprefix("page: ")))
-    code, _, _ = stadia("app", "--runs", tmp_path, *words)
+    code, out, _ = stadia("app", "--runs", tmp_path, *words)
+    page = out.splitlines()[0].removeprefix("page: ")
+    opened = [
+        testclient.TestClient(served[0], base_url="http://127.0.0.1:7860").get(address).status_code
+        for address in ("/", page.removeprefix("http://127.0.0.1:7860"))
+    ]
+    served[0].state.shared.close()
     assert code == 0
-    assert ("?token=" in capture[0]) is names_token
+    assert ("?token=" in page) is names_token
     assert opened == [401 if names_token else 200, 200]
 
 

@@ -65,7 +65,7 @@ def app(
 
     def show_address(address: str) -> None:
         page = f"{address}?{urlencode({'token': secret})}" if secret else address
-        echo(f"page: {page}")
+        typer.echo(f"page: {page}")  # with its token, which `echo` masks: a person opens this address
         echo(f"networks: {len(names)}. Ctrl-C ends it.", err=True)
         if has_desktop() if open_browser is None else open_browser:
             import webbrowser
