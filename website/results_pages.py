@@ -32,6 +32,7 @@ Python 3.11 and torch 2.13.0, and the seed is 0. The real samples are small part
 MORE = """\
 - [Code structure](code-size.md): programs that measure the code.
 - [Notebooks](notebooks.md): the hypotheses of the founders' notebooks, tested.
+- [Mistakes of the notebooks](notebook-bugs.md): each injected into a training, and what names it.
 - [The network of the package](../reference/base-network.md): training and what was tried.
 """
 

@@ -211,3 +211,16 @@ def frame(folder: Path, name: str) -> tuple[Tensor, Tensor, Tensor]:
     ]
     depth_m = torch.where(depth_mm == 65535, 0, depth_mm / 1000)
     return image, depth_m, torch.from_numpy(np.loadtxt(folder / f"{name}.pose.txt"))
+
+
+def test_positions_that_are_not_a_number_give_none_and_end_no_process() -> None:
+    """The sampler of torch reads memory outside of the image for them in its backward pass."""
+    image = torch.rand(2, 3, 96, 320, requires_grad=True)
+    pixels = 90 * torch.rand(2, 2, 96, 320)
+    pixels[:, :, ::2] = torch.nan
+    sampled = sample_image(image, pixels.requires_grad_())
+    assert sampled[:, :, ::2].isnan().all()
+    assert sampled[:, :, 1::2].isfinite().all()
+    sampled.nan_to_num().sum().backward()
+    assert image.grad is not None
+    assert image.grad.isfinite().all()

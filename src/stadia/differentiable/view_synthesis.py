@@ -27,6 +27,8 @@ class SynthesizedViews:
 def sample_image(image: Tensor, pixels: Tensor) -> Tensor:
     """Sample images (B, C, H, W) bilinearly at positions; return (B, C, h, w). Outside the image, its edge is repeated.
 
+    The result is NaN at positions that are NaN.
+
     With `align_corners=False`, the normalized coordinate of pixel x is (2x + 1) / W - 1.
 
     image: (B, C, H, W) images.
@@ -39,10 +41,13 @@ def sample_image(image: Tensor, pixels: Tensor) -> Tensor:
     """
     image = _to_powers_of_two(image)
     height, width = image.shape[-2:]
+    is_nan = pixels.isnan()  # on a CPU, torch's sampler then reads memory outside of the image, which ends the process
+    pixels = pixels.masked_fill(is_nan, 0.0)
     x = pixels[:, 0] * (2 / width) + (1 / width - 1)
     y = pixels[:, 1] * (2 / height) + (1 / height - 1)
     grid = torch.stack((x, y), -1)
-    return F.grid_sample(image.to(grid.dtype), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    sampled = F.grid_sample(image.to(grid.dtype), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return sampled.masked_fill(is_nan.any(1, keepdim=True), torch.nan)
 
 
 def _to_powers_of_two(image: Tensor) -> Tensor:
