@@ -555,4 +555,43 @@ TRIED = {
         "masks images --by coco.json --out m",
         prepare="from pathlib import Path; from tests.sound import write_masks; write_masks(Path('.'))",
     ),
+    "choose another --out, or remove it": Tried(
+        "masks images2 --by coco.json --out m",
+        "masks images2 --by coco.json --out m2",
+        prepare=(
+            "from pathlib import Path; from tests.sound import write_masks; write_masks(Path('.')); import "
+            "shutil, cv2; shutil.copytree('images','images2'); cv2.imwrite('images2/000000.png', 255 - "
+            "cv2.imread('images/000000.png'))"
+        ),
+        first="masks images --by coco.json --out m",
+    ),
+    "leave these frames out of the folder, or cut them off: ffmpeg -ss START": Tried(
+        "check images --only frames data.camera.focal_px=120 data.stride=1",
+        "check images --only frames data.camera.focal_px=120 data.stride=1",
+        prepare=(
+            "import cv2, numpy as np; [cv2.imwrite(f'images/{k:06d}.png', np.zeros((96,160,3),np.uint8)) for "
+            "k in (4,5)]"
+        ),
+        repair="import os; os.remove('images/000004.png'); os.remove('images/000005.png')",
+        status=0,
+    ),
+    "set --metric val/residual, or pass data with depth": Tried(
+        (
+            "ablate --data images --recipe selfsup --dry-run --change 'f: optimizer.lr=1e-3' "
+            "data.camera.focal_px=120 --metric val/abs_rel"
+        ),
+        (
+            "ablate --data images --recipe selfsup --dry-run --change 'f: optimizer.lr=1e-3' "
+            "data.camera.focal_px=120 --metric val/residual"
+        ),
+    ),
+    "set it with stadia camera INPUT --fov DEGREES": Tried(
+        "predict base images --out p --no-cloud",
+        "predict base images --out q --no-cloud",
+        between="camera images --fov 60",
+        status=0,
+    ),
+    "use larger images, or data.crop=none": Tried(
+        "check stadia --only frames data.crop=kb", "check stadia --only frames data.crop=none"
+    ),
 }

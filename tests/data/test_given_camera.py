@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
+from stadia.geometry.cameras import check_K
 from stadia.io.records.calibration import read_given_camera
 from stadia.io.records.read import read_reconstruction
 
@@ -75,3 +76,11 @@ def test_rotations_of_similarities_are_named(tmp_path: Path) -> None:
     scaled[:, :, :3] /= np.cbrt(np.linalg.det(scaled[:, :, :3]))[:, None, None]
     np.savetxt(tmp_path / "poses.txt", scaled.reshape(9, 12))
     np.testing.assert_allclose(np.linalg.inv(read_reconstruction(tmp_path / "poses.txt").T_camera_world)[:, :3, :3], R)
+
+
+def test_k_for_the_axes_of_unreal_is_refused_with_the_right_one() -> None:
+    right = np.array([[700.0, 0, 640], [0, 700, 360], [0, 0, 1]])
+    with pytest.raises(DataError) as caught:
+        check_K("K.txt", right @ np.array([[0.0, 1, 0], [0, 0, -1], [1, 0, 0]]))
+    assert "Unreal" in str(caught.value.found)
+    assert str(right.tolist()) in str(caught.value.fix)

@@ -142,6 +142,9 @@ def describe_focal_lengths(camera: Intrinsics) -> list[str]:
         []
         >>> describe_focal_lengths(Intrinsics(np.array([[540.0, 0, 318], [0, 540, 204], [0, 0, 1]]), 800, 1280))[0][:70]
         'note: the principal point (318, 204) fits images of about 636x408, not'
+        >>> K = np.array([[900.0, 0, 1280], [0, 900, 800], [0, 0, 1]])
+        >>> describe_focal_lengths(Intrinsics(K, 800, 1280))[0][:63]
+        'note: the principal point (1280, 800) is the size of the images'
     """
     K = camera.K if camera.K.ndim == 2 else camera.K[0]
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
@@ -161,6 +164,10 @@ def describe_focal_lengths(camera: Intrinsics) -> list[str]:
     return notes
 
 
+MAX_SIZE_ERROR = 0.002
+"""Largest difference from 2 of twice the principal point over the image's size, if both are one number."""
+
+
 def _find_other_size(cx: float, cy: float, camera: Intrinsics) -> tuple[str, str] | None:
     """Return what images the principal point fits, and the fix; None if it fits these images."""
     sizes = 2 * cx / camera.width, 2 * cy / camera.height
@@ -169,6 +176,12 @@ def _find_other_size(cx: float, cy: float, camera: Intrinsics) -> tuple[str, str
         return None
     other, own = f"{2 * cx:.0f}x{2 * cy:.0f}", f"{camera.width}x{camera.height}"
     found = f"the principal point ({cx:g}, {cy:g}) fits images of about {other}, not {own}"
+    if max(abs(size - 2) for size in sizes) < MAX_SIZE_ERROR:
+        found = f"the principal point ({cx:g}, {cy:g}) is the size of the images"
+        fix = (
+            f"look at which is wrong: all of K is for images of {other} (multiply it by 0.5), or only cx and cy (halve"
+        )
+        return found, f"{fix} these two)"
     if abs(math.log(sizes[0] / sizes[1])) < math.log(MAX_CENTER_RATIO):
         factor = 1 / math.sqrt(sizes[0] * sizes[1])
         return (

@@ -576,7 +576,7 @@ def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
     K: matrix to check.
 
     Raises DataError if the shape is not (3, 3), a value is not finite or too large, the matrix is normalized (focal
-    lengths below 2) or transposed, or it is not upper triangular with last row (0, 0, 1).
+    lengths below 2), transposed or for axes of Unreal Engine, or it is not upper triangular with last row (0, 0, 1).
 
     Examples:
         >>> check_K("K.txt", np.array([[500.0, 0, 31.5], [0, 500, 23.5], [0, 0, 1]]))[0, 0].item()
@@ -587,6 +587,9 @@ def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
         fault = f"shape {K.shape}"
     elif not np.isfinite(K).all():
         fault = "a value that is not finite"
+    elif np.allclose(K[2], (1, 0, 0)) and K[0, 1] > 2 and K[1, 2] < -2:
+        right = (K @ np.array([[0.0, 0, 1], [1, 0, 0], [0, -1, 0]])).tolist()
+        fault, fix = "a K for the axes of Unreal Engine (x forward, y right, z up)", f"turn them: K = {right}"
     elif min(K[0, 0], K[1, 1]) < 2:  # normalized or invalid: 2 px at 240 px are 179 degrees
         fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}"
     elif np.abs(K).max() > MAX_FOCAL_PX:
