@@ -5,6 +5,7 @@
 step-images, step-pixels: a training step of `selfsup`, by images a batch and by pixels an image.
 loader-frames: opening a recording, filling its cache, and one epoch of samples.
 odometry-frames, predict-frames: `stadia odometry --method refined` and `stadia predict` with all outputs.
+result-images: `stadia check` of a result of so many images of 1280x720 along a street of textured walls.
 check-frames, check-runs: opening and checking a recording of so many frames; so many recordings of 40 frames.
 report-rows: the report of a run of so many rows.
 
@@ -185,6 +186,45 @@ def prepare_check_runs(size: int, folder: Path) -> Callable[[], None]:
     return prepare_check([40] * size, folder)
 
 
+def write_result(folder: Path, count: int) -> Path:
+    """Write a right transforms.json and its images: a camera that moves along three textured walls."""
+    height, width, focal_px, step_m = 720, 1280, 1100.0, 0.25
+    random, layers = np.random.default_rng(0), []
+    for depth_m, top, bottom in ((10.0, 0, 400), (6.0, 300, 560), (4.0, 520, height)):
+        length = int(width + focal_px * step_m * count / depth_m) + 1
+        noise = random.integers(0, 255, (height // 12, length // 12 + 1), np.uint8)
+        layers.append((depth_m, top, bottom, cv2.resize(noise, (length, height), interpolation=cv2.INTER_CUBIC)))
+    (folder / "images").mkdir(parents=True)
+    frames = []
+    for index in range(count):
+        image = np.zeros((height, width), np.uint8)
+        for depth_m, top, bottom, texture in layers:
+            move = np.array([[1.0, 0.0, -focal_px * step_m * index / depth_m], [0.0, 1.0, 0.0]])
+            image[top:bottom] = cv2.warpAffine(texture, move, (width, height))[top:bottom]
+        name = f"images/{index:06d}.jpg"
+        cv2.imwrite(str(folder / name), image)
+        pose = np.diag([1.0, -1.0, -1.0, 1.0])
+        pose[0, 3] = step_m * index
+        frames.append({"file_path": name, "transform_matrix": pose.tolist()})
+    camera = {"fl_x": focal_px, "fl_y": focal_px, "cx": width / 2, "cy": height / 2, "w": width, "h": height}
+    path = folder / "transforms.json"
+    path.write_text(json.dumps(camera | {"frames": frames}))
+    return path
+
+
+def prepare_result(size: int, folder: Path) -> Callable[[], None]:
+    path = write_result(folder / "result", size)
+
+    def check() -> None:
+        out = subprocess.run(
+            [sys.executable, "-m", "stadia", "check", str(path)], capture_output=True, text=True, check=False
+        )
+        if out.returncode not in (0, 1):
+            raise RuntimeError(out.stdout + out.stderr)
+
+    return check
+
+
 def write_run(folder: Path, rows: int) -> None:
     """Write the folder of a finished run with so many logged rows."""
     folder.mkdir(parents=True)
@@ -227,6 +267,7 @@ WORKS = {
     "loader-frames": Work(prepare_loader, (250, 1000, 4000, 16000), "frames"),
     "odometry-frames": Work(prepare_odometry, (100, 200, 400, 800), "frames"),
     "predict-frames": Work(prepare_predict, (50, 100, 200, 400), "frames"),
+    "result-images": Work(prepare_result, (125, 250, 500, 1000), "images"),
     "check-frames": Work(prepare_check_frames, (1000, 4000, 16000, 64000), "frames"),
     "check-runs": Work(prepare_check_runs, (2, 4, 8, 16), "recordings"),
     "report-rows": Work(prepare_report, (4000, 16000, 64000, 256000), "rows"),
@@ -249,7 +290,8 @@ def measure_here(name: str, size: int) -> Cost:
         work()
         seconds = spent_s() - started
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Cost(size, seconds, max(peak_mb - before_mb, 0.0))
+    child_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return Cost(size, seconds, max(peak_mb - before_mb, child_mb, 0.0))
 
 
 def measure(name: str, size: int) -> Cost:

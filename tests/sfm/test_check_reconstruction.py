@@ -554,6 +554,13 @@ def test_the_command_names_and_undoes_a_mistake(room: Path, tmp_path: Path) -> N
     assert stadia.check_reconstruction(fixed, room).grade == Verdict.USABLE
 
 
+def test_images_next_to_a_json_file_need_no_option(room: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").symlink_to(room)
+    run = CliRunner().invoke(app, ["check", str(write_result(tmp_path / "transforms.json", is_opengl=True))])
+    assert run.exit_code == 0
+    assert "transforms.json is usable: 12 of 12 images have a pose" in run.stdout
+
+
 def test_the_fixed_camera_of_poses_without_one_is_named(room: Path, tmp_path: Path) -> None:
     """K belongs to images of half the size; the file of poses has no place for the right one."""
     poses = tmp_path / "poses.txt"

@@ -82,7 +82,7 @@ def check(
     """
     title = RECORDING
     if options["images"] is None:
-        options["images"] = _find_images_of_map(data)
+        options["images"] = _find_images(data)
     if options["images"] is not None:
         title = RESULT
     elif options["recipe"] is not None:
@@ -123,10 +123,15 @@ def check(
         _require_checked(findings, only)
 
 
-def _find_images_of_map(folder: Path) -> Path | None:
-    """Return the video or the images of a folder that `stadia map` wrote; None for other data."""
+def _find_images(folder: Path) -> Path | None:
+    """Return the images of a folder that `stadia map` wrote, or the folder `images` next to a JSON file; None for other
+    data.
+    """
     from stadia.data.video.video_map import RECORD, read_map
 
+    if folder.suffix == ".json" and folder.is_file():
+        images = folder.parent / "images"
+        return images if images.is_dir() else None
     if not (folder / RECORD).is_file():
         return None
     images = folder.resolve().with_name(Path(read_map(folder).source).name)
