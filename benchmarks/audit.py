@@ -241,12 +241,15 @@ def make_item(item: Item, source: Source, folder: Path, is_small: bool) -> None:
 
 
 def make_data_set(items: Sequence[Item], folder: Path, work: Path, is_small: bool) -> Path:
-    """Write the items that are not there yet, and return a list of all, in which the recordings take turns."""
+    """Write the items that are not there yet, and return a list of all, the disturbed ones first."""
     missing = [item for item in items if not (folder / item.name / "transforms.json").is_file()]
     sources = {name: open_source(name, work) for name in {item.source for item in missing}}
     for item in missing:
         make_item(item, sources[item.source], folder / item.name, is_small)
-    rows = [f"{item.name},{item.name}/transforms.json,{item.name}/images\n" for item in items]
+    rows = [
+        f"{item.name},{item.name}/transforms.json,{item.name}/images\n"
+        for item in sorted(items, key=lambda item: not item.fault)
+    ]
     listed = folder / "items.csv"
     listed.write_text("name,result,images\n" + "".join(rows))
     return listed

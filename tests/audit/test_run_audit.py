@@ -4,7 +4,9 @@ import contextlib
 import csv
 import json
 import os
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import cv2
@@ -18,11 +20,11 @@ from stadia.audit.image_sample import ImageSample
 from stadia.audit.item_images import open_item
 from stadia.audit.items import list_items
 from stadia.audit.judge_item import ItemVerdict, JudgeOptions, judge_item
-from stadia.audit.run_audit import AuditRequest, run_audit, watch_audit
+from stadia.audit.run_audit import AuditRequest, call_webhook, check_webhook, run_audit, watch_audit
 from stadia.audit.show_audit import PAGE, compare_audits
 from stadia.batches.ledger import LEDGER, open_ledger
 from stadia.cli.main import run
-from stadia.core.errors import DataError, RunError
+from stadia.core.errors import ConfigError, DataError, RunError
 from stadia.geometry.poses import invert_pose
 
 pytestmark = pytest.mark.slow
@@ -115,6 +117,36 @@ def test_a_watched_folder_is_judged_as_it_fills(tmp_path: Path) -> None:
     os.utime(coming / "poses.txt", (1, 1))
     found = next(watched)
     assert ([verdict.item for verdict in found.verdicts], found.before) == (["first", "second"], 1)
+
+
+def test_new_verdicts_are_posted_to_this_machine_only(dataset: Path, tmp_path: Path) -> None:
+    """The audit goes on without a receiver."""
+    received = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            self.send_response(204 if self.path == "/new?robot=1" else 500)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    request = AuditRequest(dataset=dataset / "right-1", out=tmp_path / "out", workers=0)
+    found = next(watch_audit(request, settled_s=0))
+    with HTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert call_webhook(f"{url}/new?robot=1", found) == ""
+        assert call_webhook(url, found) == f"{url} returned 500"
+        server.shutdown()
+        thread.join()
+    path, body = received[0]
+    assert (path, body["items"], [one["item"] for one in body["judged"]]) == ("/new?robot=1", 1, ["right-1"])
+    assert "does not answer" in call_webhook(url, found)
+    for elsewhere in ("http://example.com/new", "https://127.0.0.1/new", "http://127.0.0.1.example.com", "new"):
+        with refuses(ConfigError, where="--webhook", found=elsewhere):
+            check_webhook(elsewhere)
 
 
 def test_a_recording_that_still_changes_waits_alone(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ ALWAYS = {
 DEPTH, TRAJECTORY = "--depth d --reference r", "--trajectory t --reference r"
 OBJECTS, NETWORK = "--objects o --reference r", "base d"
 WITHOUT_EFFECT = {
+    "audit": {"--webhook": "d --out o --webhook http://127.0.0.1:1"},
     "rig hand-eye": {"--force": "p r --force"},
     "rig check": {"--force": "rig r --force"},
     "predict": {

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from stadia.audit.audit_files import write_tables
 from stadia.audit.common_faults import CommonFault, find_common_faults
@@ -19,7 +22,7 @@ from stadia.audit.judge_item import ItemVerdict, JudgeOptions, make_judge
 from stadia.audit.show_audit import PAGE, compare_audits, write_page
 from stadia.batches.engines import LOST, check_engine, run_items
 from stadia.batches.ledger import open_ledger
-from stadia.core.errors import DataError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.verdict import Verdict
 from stadia.io.input_files import check_path_exists, expand_home, is_glob, make_absolute
@@ -54,15 +57,20 @@ class Audit:
     verdicts: verdicts on all items, in the order of the dataset.
     common: faults that items share.
     changes: name, grade before and grade now of items whose grade changed since the audit that is compared.
-    before: number of items that earlier calls had judged.
+    judged: names of the items that this call judged.
     files: names of the tables that were written.
     """
 
     verdicts: Sequence[ItemVerdict]
     common: Sequence[CommonFault]
     changes: Sequence[tuple[str, str, str]]
-    before: int
+    judged: Sequence[str]
     files: Sequence[str]
+
+    @property
+    def before(self) -> int:
+        """Return the number of items that earlier calls had judged."""
+        return len(self.verdicts) - len(self.judged)
 
     @property
     def bad_share(self) -> float:
@@ -136,6 +144,47 @@ def watch_audit(
         time.sleep(pause_s)
 
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+WEBHOOK_S = 10.0
+"""Longest time that a webhook may take, seconds."""
+
+
+def check_webhook(url: str) -> None:
+    """Raise ConfigError for a webhook that is not an http address of this machine.
+
+    An audit names files of the machine, which it sends nowhere else.
+    """
+    try:
+        parts = urlsplit(url)
+        is_local = parts.scheme == "http" and parts.hostname in LOOPBACK and (parts.port or 80) > 0
+    except ValueError:  # a port that is no number
+        is_local = False
+    if not is_local:
+        expected, fix = "an http address of this machine", "pass http://127.0.0.1:PORT/PATH"
+        raise ConfigError("--webhook", found=url, expected=expected, fix=fix)
+
+
+def call_webhook(url: str, audit: Audit) -> str:
+    """Post the verdicts on the items that were judged, as JSON. Return why that failed, "" otherwise.
+
+    url: an address that `check_webhook` passes.
+    audit: the audit of all items so far.
+    """
+    parts, judged = urlsplit(url), set(audit.judged)
+    new = [verdict.model_dump() for verdict in audit.verdicts if verdict.item in judged]
+    body = json.dumps({"items": len(audit.verdicts), "bad_share": audit.bad_share, "judged": new}, allow_nan=False)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection = HTTPConnection(parts.hostname or "", parts.port or 80, timeout=WEBHOOK_S)
+    try:
+        connection.request("POST", target, body.encode(), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return "" if answer.status < 300 else f"{url} returned {answer.status}"
+    except (OSError, HTTPException) as error:
+        return f"{url} does not answer: {error or type(error).__name__}"
+    finally:
+        connection.close()
+
+
 def _list_places(item: AuditItem) -> list[Path]:
     return [path for path in (item.folder or item.images, item.result) if path is not None]
 
@@ -177,7 +226,7 @@ def _audit_items(request: AuditRequest, items: Sequence[AuditItem], track: Track
         changes = [] if request.compare is None else compare_audits(request.compare, verdicts)
         files = [*write_tables(out, verdicts, common), PAGE]
         write_page(out, request.dataset.name, verdicts, common, changes)
-    return Audit(verdicts, common, changes, len(items) - len(pending), files)
+    return Audit(verdicts, common, changes, [item.name for item in pending], files)
 
 
 def _judge_items(items: Iterable[AuditItem], options: JudgeOptions, request: AuditRequest) -> Iterator[ItemVerdict]:

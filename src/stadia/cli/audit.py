@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.options import EngineOption, JsonOption, argument, flag, number, option
+from stadia.cli.options import EngineOption, JsonOption, argument, flag, number, option, refuse_options
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import LEFT_OPEN, STOPPED
 from stadia.core.errors import ConfigError
@@ -22,6 +22,7 @@ MAX_LISTED = 6
 
 
 def audit(
+    context: typer.Context,
     dataset: Annotated[Path, argument("A folder of scenes, a quoted glob, or a CSV of results and images.")],
     out: Annotated[Path, option("A folder for audit.csv, common.csv, exclude.txt and pictures.")],
     purposes: Annotated[
@@ -37,6 +38,9 @@ def audit(
     engine: EngineOption = "local",
     compare: Annotated[Path | None, option("Folder of an earlier audit: list items whose grade changed.")] = None,
     watch: Annotated[bool, flag("--watch", "Judge what arrives in DATASET until you press Ctrl-C.")] = False,
+    webhook: Annotated[
+        str | None, option("With --watch: an address of this machine, such as http://127.0.0.1:8000/new, to post to.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge every scene and recording of a dataset, and find the faults that many of them share.
@@ -71,10 +75,16 @@ def audit(
         engine=engine,
         compare=None if compare is None else expand_home(compare),
     )
+    if not watch:
+        refuse_options(context, ["webhook"], found="no effect without --watch", expected="--watch")
     if watch:
-        from stadia.audit.run_audit import watch_audit
+        from stadia.audit.run_audit import call_webhook, check_webhook, watch_audit
 
+        if webhook is not None:
+            check_webhook(webhook)
         for found in watch_audit(request):
+            if webhook is not None and (failure := call_webhook(webhook, found)):
+                echo(f"note: {failure}", err=True)
             if as_json:
                 echo(json.dumps(describe_audit(found), allow_nan=False))
             else:
