@@ -48,6 +48,46 @@ def test_episodes_of_lerobot_are_items_with_their_camera_as_group(tmp_path: Path
     assert items[0].groups["part 3"] == "observation.images.top"
 
 
+def write_lerobot(folder: Path, spans_s: list[tuple[float, float]]) -> None:
+    """A dataset of lerobot, version 3, with one video whose frame n has the gray level 5 n."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = pytest.importorskip("pyarrow")
+    frames = [np.full((48, 64, 3), 5 * number, np.uint8) for number in range(40)]
+    write_video(folder / "videos/observation.images.top/chunk-000/file-000.mp4", frames)
+    (folder / "meta/episodes/chunk-000").mkdir(parents=True)
+    (folder / "meta/info.json").write_text("{}")
+    columns = {"episode_index": list(range(len(spans_s)))}
+    of_video = "videos/observation.images.top"
+    columns |= {f"{of_video}/{name}_index": [0] * len(spans_s) for name in ("chunk", "file")}
+    ends = {f"{of_video}/{name}_timestamp": [span[end] for span in spans_s] for end, name in enumerate(("from", "to"))}
+    parquet.write_table(arrow.table({**columns, **ends}), folder / "meta/episodes/chunk-000/file-000.parquet")
+
+
+def test_episodes_of_lerobot_3_are_stretches_of_a_video(tmp_path: Path) -> None:
+    write_lerobot(tmp_path / "data", [(0.0, 1.3), (1.3, 3.1), (3.1, 4.0)])
+    items = list_items(tmp_path / "data")
+    assert [item.name for item in items] == [f"episode_{number:06d}/observation.images.top" for number in range(3)]
+    assert items[1].groups["camera"] == "observation.images.top"
+    lengths = []
+    for item in items:
+        images, result = open_item(item)
+        assert result is None
+        lengths.append(len(images))
+        assert images.readable == range(len(images))
+    assert lengths == [13, 18, 9]
+    images, _ = open_item(items[1])
+    assert [int(images.image(index).mean() / 5 + 0.5) for index in (0, 17)] == [13, 30]
+
+
+def test_damaged_episodes_of_lerobot_are_refused(tmp_path: Path) -> None:
+    write_lerobot(tmp_path, [(2.0, 1.0)])
+    with refuses(DataError, found="episode 0 of observation.images.top from 2.0 to 1.0 s in file 0"):
+        list_items(tmp_path)
+    next((tmp_path / "meta/episodes").rglob("*.parquet")).write_bytes(b"PAR1")
+    with refuses(DataError, expected="episodes of lerobot, version 3"):
+        list_items(tmp_path)
+
+
 def test_a_scene_is_an_item_and_images_alone_are(tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene")
     assert [(item.name, item.result) for item in list_items(scene)] == [("scene", scene)]

@@ -95,26 +95,35 @@ def _read_sizes(files: Sequence[Path]) -> NDArray[np.int64]:
 
 
 def _decode_video(item: AuditItem) -> ItemImages:
-    """Decode some frames in the middle of a video, from a keyframe on."""
+    """Decode some frames in the middle of a video, or of the stretch of it that the item is, from a keyframe on."""
     path = item.images
     header = read_video_header(path)
-    count = estimate_frame_count(path) or sum(1 for _ in stream_video(path))
+    rate_hz = header.rate_hz or 1.0
+    of_video = estimate_frame_count(path) or sum(1 for _ in stream_video(path))
+    start, stop = 0, of_video
+    if item.span_s is not None:
+        start, stop = (min(round(time_s * rate_hz), of_video) for time_s in item.span_s)
+    count = stop - start
     if count < MIN_IMAGES:
         raise DataError(path, found=f"{count} frames", expected=f"at least {MIN_IMAGES}", fix="check the video")
-    share = max(0.5 - MAX_DECODED / count / 2, 0.0)
+    share = max((start + stop) / 2 - MAX_DECODED / 2, start) / of_video
     decoded = dict[int, tuple[NDArray[np.uint8], float]]()
     times = dict[int, float]()
     width = height = 0
     for frame in stream_video(path) if share == 0 else stream_segment(path, share):
+        if not start <= frame.index < stop:
+            if frame.index >= stop:
+                break
+            continue
         height, width = frame.image.shape[:2]
-        decoded[frame.index] = _shrink(frame.image)
-        times[frame.index] = frame.time_s
+        decoded[frame.index - start] = _shrink(frame.image)
+        times[frame.index - start] = frame.time_s
         if len(decoded) >= MAX_DECODED:
             break
-    indices = sorted(index for index in decoded if 0 <= index < count)
-    first = indices[0]
+    if not decoded:
+        raise DataError(path, found="no frame that can be decoded", expected="a video", fix="check the video")
+    first = min(decoded)
     last = next((index for index in range(first, count) if index not in decoded), count)
-    rate_hz = header.rate_hz or 1.0
     return ItemImages(
         item.name,
         tuple(f"{index:06d}" for index in range(count)),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from stadia.audit.lerobot_episodes import is_lerobot, list_episodes
 from stadia.core.errors import DataError, StadiaError
 from stadia.data import DATASETS
 from stadia.io.image_files import IMAGE_SUFFIXES
@@ -55,6 +56,7 @@ class AuditItem:
     recording: name of the recording in a dataset of that format.
     folder: the folder or file of that recording; other recordings may have the same one.
     calibration: camera of the images, a file or numbers; None for the one of the result.
+    span_s: start and end of the item in its video, seconds; None for the whole video.
     groups: name of the item's group by the kind of group, such as {"camera": "left", "day": "2024-05-03"}.
     """
 
@@ -65,6 +67,7 @@ class AuditItem:
     recording: str = ""
     folder: Path | None = None
     calibration: str | None = None
+    span_s: tuple[float, float] | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -137,6 +140,13 @@ def _find_items(path: Path, root: Path, depth: int) -> Iterator[AuditItem]:
     if path.is_file():
         if path.suffix.lower() in VIDEO_SUFFIXES:
             yield AuditItem(name=name.removesuffix(path.suffix), images=path, result=_find_result_of(path))
+        return
+    if is_lerobot(path):
+        prefix = "" if path == root else f"{name}/"
+        for episode in list_episodes(path):
+            own = f"{prefix}episode_{episode.number:06d}/{episode.camera}"
+            groups = {"camera": episode.camera}
+            yield AuditItem(name=own, images=episode.video, span_s=episode.span_s, groups=groups)
         return
     if (format := _find_dataset(path)) is not None and not _has_other_items(path, format, depth):
         prefix = "" if path == root else f"{name}/"
