@@ -18,8 +18,9 @@ import numpy as np
 from harness import REAL_DATA, make_parser
 from numpy.typing import NDArray
 
-from stadia.core.types import LEFT, RIGHT
+from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data.open_dataset import open_recordings
+from stadia.geometry.image_features import SiftFeatures, detect_features
 from stadia.geometry.poses import from_rotation_translation, invert_pose, so3_exp
 from stadia.judge.rigs.camera_pair import Instant, judge_pair, match_instants, measure_pair
 from stadia.judge.rigs.pose_log_mistakes import interpolate
@@ -60,8 +61,15 @@ def open_real(data: Path) -> list[Rig]:
             continue
         recording = open_recordings(str(data / name))[0]
         times = np.arange(len(recording)) * (0.1 if "kitti" in name else 0.05)
-        instants = match_instants(recording.image, (LEFT, RIGHT), len(recording), times.tolist())
-        K_left, K_right = (np.asarray(recording.camera(0, side).K, np.float64) for side in (LEFT, RIGHT))
+        cameras = [recording.camera(0, side) for side in (LEFT, RIGHT)]
+
+        def detect(index: int, side: str, recording: Recording = recording) -> SiftFeatures:
+            return detect_features(recording.image(index, side))
+
+        instants = match_instants(
+            detect, (LEFT, RIGHT), len(recording), times.tolist(), side_px=max(cameras[0].height, cameras[0].width)
+        )
+        K_left, K_right = (np.asarray(camera.K, np.float64) for camera in cameras)
         rigs.append(Rig(name, instants, K_left, K_right, np.asarray(recording.T_right_left, np.float64)))
     return rigs
 
@@ -78,11 +86,11 @@ def render_rig(seed: int, mount: str, offset_s: float = 0.0) -> Rig:
     second = replace(world, drive=replace(world.drive, T_world_camera=late @ T_first_second))
     renderers = {"first": RoadRenderer(world, CONFIG), "second": RoadRenderer(second, CONFIG)}
 
-    def read(index: int, side: str) -> NDArray[np.uint8]:
-        return np.asarray(renderers[side].render(index)["left"].image, np.uint8)
+    def detect(index: int, side: str) -> SiftFeatures:
+        return detect_features(np.asarray(renderers[side].render(index)["left"].image, np.uint8))
 
     times = (np.arange(CONFIG.frames) / CONFIG.frame_rate_hz).tolist()
-    instants = match_instants(read, ("first", "second"), CONFIG.frames, times)
+    instants = match_instants(detect, ("first", "second"), CONFIG.frames, times, side_px=CONFIG.width)
     return Rig(f"world {seed}, {mount}", instants, K, K, invert_pose(T_first_second))
 
 

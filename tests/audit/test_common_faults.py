@@ -65,6 +65,15 @@ def test_causes_that_are_spread_are_not_common(verdicts: list[ItemVerdict]) -> N
     assert find([change(one, causes=(INVERTED,)) if row % 7 == 0 else one for row, one in enumerate(verdicts)]) == []
 
 
+def test_two_items_of_a_small_batch_have_a_cause_in_common(verdicts: list[ItemVerdict]) -> None:
+    """In a large batch they are a share that chance explains."""
+    small = [change(one, groups={"day": "2" if row < 4 else "1"}) for row, one in enumerate(verdicts)]
+    both = [change(one, causes=(INVERTED,)) if row < 2 else one for row, one in enumerate(small)]
+    (fault,) = find(both)
+    assert (fault.group, len(fault.items), fault.of) == ("day=2", 2, 4)
+    assert find([change(one, groups=verdicts[row].groups) for row, one in enumerate(both)]) == []
+
+
 def test_another_K_that_the_images_contradict_is_named_with_its_size(verdicts: list[ItemVerdict]) -> None:
     random = np.random.default_rng(1)
     wrong = [one.item for one in verdicts if one.groups["camera"] == "left"][:5]

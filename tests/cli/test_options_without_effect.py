@@ -57,7 +57,7 @@ ALWAYS = {
     "rig hand-eye": "--camera-on --calibration --for --fix --out --json",
     "rig pin": "--out --camera --force",
     "rig check": "--for --report --json",
-    "rig cameras": "--for --json",
+    "rig cameras": "--calibration --for --json",
     "rig imu": "--calibration --json",
     "rig lidar": "--for --json",
     "prior measure": "--masks --every",

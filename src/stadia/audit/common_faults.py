@@ -20,6 +20,9 @@ Array = NDArray[np.float64]
 MIN_ITEMS = 3
 """Fewest items of a group that have a fault in common."""
 
+MIN_ALIKE = 2
+"""Fewest items of a group with one cause, if the group has it in common: another one may have hidden it."""
+
 MIN_SHARE = 0.5
 """Least share of the items of a group that have a cause, if the group has it in common."""
 
@@ -152,7 +155,7 @@ def _find_common_causes(verdicts: Sequence[ItemVerdict], groups: Groups) -> Iter
             names = [verdict.item for verdict in members if verdict.certainty is not None]
             inside = [name for name in names if name in having]
             chance = float(hypergeom.sf(len(inside) - 1, len(judged), len(having), len(names)))
-            is_common = len(inside) >= max(MIN_ITEMS, MIN_SHARE * len(names))
+            is_common = len(inside) >= max(MIN_ALIKE, MIN_SHARE * len(names))
             has_all = bool(found) and found[0][0] == ALL and len(inside) == len(having)
             if is_common and (chance <= MAX_CHANCE / len(groups) or group == ALL or has_all):
                 found.append((group, inside, len(names)))

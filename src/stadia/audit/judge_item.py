@@ -171,7 +171,7 @@ def judge_item(item: AuditItem, options: JudgeOptions) -> ItemVerdict:
 def _judge(item: AuditItem, options: JudgeOptions) -> ItemVerdict:
     images, result = open_item(item)
     findings = _check_frames(images)
-    frames = tuple(measured for _, measured in findings)
+    frames = tuple(dict.fromkeys(measured for _, measured in findings))  # two stretches may share frames
     is_stopped = any(severity is Severity.STOP for severity, _ in findings)
     grade = Verdict.UNUSABLE if is_stopped else Verdict.DOUBTFUL if findings else Verdict.USABLE
     about: dict[str, Any] = {"of": len(images), "frames": frames}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,7 +17,9 @@ from stadia.core.errors import ConfigError, StadiaError
 if TYPE_CHECKING:
     from stadia.core.types import Recording
     from stadia.core.verdict import Verdict
+    from stadia.judge.purposes import Purpose
     from stadia.judge.rigs.camera_pair import CameraPairVerdict
+    from stadia.judge.rigs.camera_rig import CameraRigVerdict
     from stadia.judge.rigs.check_hand_eye import HandEyeVerdict
     from stadia.judge.rigs.gyroscope_check import GyroscopeVerdict
     from stadia.judge.rigs.lidar_check import LidarVerdict
@@ -297,23 +299,69 @@ def list_rig_lines(pinned: Path, verdict: PinnedRigVerdict) -> Iterator[str]:
 @rig.command("cameras")
 def cameras_of_rig(
     data: Annotated[
-        Path, argument("A dataset with pairs of cameras: KITTI, EuRoC, or `stadia stereo`.", metavar="DATA")
+        Path,
+        argument(
+            "A dataset with pairs of cameras: KITTI, EuRoC, or `stadia stereo`. With --calibration, a folder of images "
+            "for each camera.",
+            metavar="DATA",
+        ),
     ],
+    calibration: Annotated[
+        Path | None, option("The cameras of a rig and their poses, such as Kalibr's camchain.yaml.")
+    ] = None,
     purposes: ForOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge the calibration of two cameras that move together, by matches between their images.
+    """Judge the calibration of cameras that move together, by matches between their images.
 
-    Measures the rotation, the position across the baseline, the focal length and the moment of the second camera. The
-    purpose is stereo=1px: how far matches are off their epipolar lines. Exits with 1 if it does not hold.
+    Measures the rotation, the position across the baseline, the focal length and the moment of the second camera of
+    each pair, and names the camera of a rig that is off. The purpose is stereo=1px: how far matches are off their
+    epipolar lines. Exits with 1 if it does not hold.
     """
     from stadia.judge.purposes import PAIR_PURPOSES, parse_purpose
     from stadia.judge.rigs.camera_pair import describe_pair, judge_recording
 
     wanted = [parse_purpose(text, PAIR_PURPOSES) for text in purposes or []]
+    if calibration is not None:
+        _judge_rig(data, calibration, wanted, as_json)
+        return
     _judge_recordings(
         data, lambda one: judge_recording(one, wanted), describe_pair, list_pair_lines, as_json, are_asked=bool(wanted)
     )
+
+
+def _judge_rig(data: Path, calibration: Path, wanted: Sequence[Purpose], as_json: bool) -> None:
+    from stadia.io.input_files import check_path_exists, expand_home, replace_nan
+    from stadia.judge.rigs.camera_rig import describe_camera_rig, judge_rig, match_rig, read_rig
+
+    data, calibration = expand_home(data), expand_home(calibration)
+    for path in (data, calibration):
+        check_path_exists(path)
+    cameras = read_rig(data, calibration)
+    with show_progress() as bars:
+        matches = match_rig(cameras, bars.track)
+    verdict = judge_rig(data.name, cameras, matches, wanted)
+    if as_json:
+        echo(json.dumps(replace_nan(describe_camera_rig(verdict)), indent=2, allow_nan=False))
+    else:
+        print_lines(list_camera_rig_lines(verdict))
+    if code := find_exit_code(verdict.grade, are_asked=bool(wanted)):
+        raise typer.Exit(code)
+
+
+def list_camera_rig_lines(verdict: CameraRigVerdict) -> Iterator[str]:
+    """Yield the lines of a verdict on a rig: the cameras that are off, and each pair that shares a view."""
+    yield f"{verdict.name} is {verdict.grade}: {len(verdict.pairs)} of {verdict.count} pairs of cameras share a view"
+    for cause in verdict.causes:
+        yield f"  cause: {cause.what}"
+        yield f"    fix: {cause.fix}"
+    for pair in verdict.pairs:
+        error = pair.error
+        measured = error.reason
+        if error.angle_deg is not None and error.epipolar_px is not None:
+            measured = f"rotation {error.angle_deg.show()} degrees, epipolar lines {error.epipolar_px.show()} px"
+        names = ", ".join(cause.name for cause in pair.causes)
+        yield f"  {pair.name}: {pair.grade}, {measured}" + f" ({names})" * bool(names)
 
 
 def _judge_recordings(

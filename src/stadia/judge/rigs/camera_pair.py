@@ -129,24 +129,29 @@ class CameraPairVerdict:
 
 
 def match_instants(
-    read: Callable[[int, str], Image], sides: tuple[str, str], count: int, times_s: Sequence[float] | None
+    detect: Callable[[int, str], SiftFeatures],
+    sides: tuple[str, str],
+    count: int,
+    times_s: Sequence[float] | None,
+    *,
+    side_px: int,
 ) -> list[Instant]:
     """Match the images of two cameras at instants that are spread over a recording.
 
-    read: returns the image (H, W, 3) of a frame and a side.
+    detect: returns the features of the image of a frame and a side, in pixels of a pinhole.
     sides: names of the first and of the second camera.
     count: number of frames.
     times_s: time of each frame; None if unknown.
+    side_px: longer side of the images.
     """
     instants = []
     for index in np.unique(np.linspace(0, max(count - 2, 0), MAX_INSTANTS).astype(int)).tolist():
-        first, second = (read(index, side) for side in sides)
-        of_first = detect_features(first)
-        between = _match(of_first, detect_features(second), max(first.shape))
+        first, second = (detect(index, side) for side in sides)
+        between = _match(first, second, side_px)
         if index + 1 >= count:
             instants.append(Instant(*between))
             continue
-        following = _match(of_first, detect_features(read(index + 1, sides[0])), max(first.shape))
+        following = _match(first, detect(index + 1, sides[0]), side_px)
         next_s = float("nan") if times_s is None else float(times_s[index + 1] - times_s[index])
         instants.append(Instant(*between, *following, next_s))
     return instants
@@ -438,10 +443,15 @@ def judge_recording(recording: Recording, purposes: Sequence[Purpose] = ()) -> C
         return CameraPairVerdict(recording.name, CameraPairError(reason="the recording has one camera"))
     times_s = [recording.timestamp_s(index) for index in range(len(recording))]
     known = [time_s for time_s in times_s if time_s is not None]
+    cameras = [recording.camera(0, side) for side in (LEFT, RIGHT)]
     instants = match_instants(
-        recording.image, (LEFT, RIGHT), len(recording), known if len(known) == len(times_s) else None
+        lambda index, side: detect_features(recording.image(index, side)),
+        (LEFT, RIGHT),
+        len(recording),
+        known if len(known) == len(times_s) else None,
+        side_px=max(cameras[0].height, cameras[0].width),
     )
-    K_first, K_second = (np.asarray(recording.camera(0, side).K, np.float64) for side in (LEFT, RIGHT))
+    K_first, K_second = (np.asarray(camera.K, np.float64) for camera in cameras)
     error = measure_pair(instants, K_first, K_second, np.asarray(recording.T_right_left, np.float64))
     return judge_pair(recording.name, error, purposes)
 
