@@ -65,13 +65,19 @@ def test_causes_that_are_spread_are_not_common(verdicts: list[ItemVerdict]) -> N
     assert find([change(one, causes=(INVERTED,)) if row % 7 == 0 else one for row, one in enumerate(verdicts)]) == []
 
 
-def test_two_items_of_a_small_batch_have_a_cause_in_common(verdicts: list[ItemVerdict]) -> None:
-    """In a large batch they are a share that chance explains."""
-    small = [change(one, groups={"day": "2" if row < 4 else "1"}) for row, one in enumerate(verdicts)]
-    both = [change(one, causes=(INVERTED,)) if row < 2 else one for row, one in enumerate(small)]
-    (fault,) = find(both)
+def test_two_items_of_a_small_batch_have_a_cause_in_common() -> None:
+    """They are at least half of it, and chance does not explain them."""
+    verdicts = make_verdicts(240, np.random.default_rng(0))
+
+    def find_in_batch(size: int) -> list[CommonFault]:
+        groups = [{"day": "2" if row < size else "1"} for row in range(len(verdicts))]
+        causes = [(INVERTED,) if row < 2 else () for row in range(len(verdicts))]
+        changed = zip(verdicts, groups, causes, strict=True)
+        return find([change(one, groups=group, causes=own) for one, group, own in changed])
+
+    (fault,) = find_in_batch(4)
     assert (fault.group, len(fault.items), fault.of) == ("day=2", 2, 4)
-    assert find([change(one, groups=verdicts[row].groups) for row, one in enumerate(both)]) == []
+    assert find_in_batch(5) == []
 
 
 def test_another_K_that_the_images_contradict_is_named_with_its_size(verdicts: list[ItemVerdict]) -> None:

@@ -79,8 +79,8 @@ def _read_file(path: Path, folder: Path) -> Iterator[Episode]:
         ) from error
     for row in rows:
         for camera in cameras:
-            chunk, file_number, start_s, stop_s = (row.get(f"videos/{camera}/{field}") for field in fields)
-            number = row.get("episode_index")
+            chunk, file_number, start_s, stop_s = (row[f"videos/{camera}/{field}"] for field in fields)
+            number = row["episode_index"]
             whole = all(isinstance(value, int) and value >= 0 for value in (number, chunk, file_number))
             times = all(isinstance(value, float) and np.isfinite(value) for value in (start_s, stop_s))
             if not whole or not times or not 0 <= start_s < stop_s or camera in (".", ".."):
