@@ -46,6 +46,8 @@ _COMMAND = re.compile(
 _CODE = re.compile(r"\b(?:[A-Z]\d\d,? (?=[A-Z])|as for [A-Z]\d\d\b|[A-Z]\d\d\b(?:, (?=[A-Z]\d\d\b))?)")
 """Codes of findings, such as M34; the page shows their titles."""
 
+_PROGRAM = re.compile(r":? python -c '[^']*'")
+
 _CODES_IN_BRACKETS = re.compile(r" \((?:[A-Z]\d\d(?:, )?)+\)")
 
 _LENGTH = re.compile(r"(?:--scale-from )?\b(height|point|distance)=(?:[\d.,]+:)?(\d+(?:\.\d+)?)(?:@\d+)?")
@@ -98,10 +100,12 @@ def drop_commands(lines: Iterable[str]) -> list[str]:
     Examples:
         >>> drop_commands(["turn it (`stadia map A`); or wait; then stadia adapt NETWORK", "note: pass --scale-from"])
         ['turn it; or wait']
+        >>> drop_commands(["write 8 bits: python -c 'import cv2; print(1)'; then choose it"])
+        ['write 8 bits; then choose it']
         >>> drop_commands(["doubtful: M34 Depth leans: 3 %; expected 1 %", "scale from height=1.5: usable"])
         ['doubtful: Depth leans: 3 %; expected 1 %', 'scale from the camera height of 1.5 m: usable']
     """
-    plain = (_CODES_IN_BRACKETS.sub("", _IN_BRACKETS.sub("", line)) for line in lines)
+    plain = (_CODES_IN_BRACKETS.sub("", _IN_BRACKETS.sub("", _PROGRAM.sub("", line))) for line in lines)
     texts = (_CODE.sub("", _name_lengths(line)) for line in plain)
     kept = ("; ".join(part for part in text.split("; ") if not _COMMAND.search(part)) for text in texts)
     shown = (re.sub("^(or|then|until then) ", "", line).replace("+-", "±") for line in kept if line.strip())
