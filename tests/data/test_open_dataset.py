@@ -182,7 +182,7 @@ class Drives(DatasetFormat):
         return {"train": ["drives/a"], "val": ["drives/b"]}
 
 
-NO_FORMAT = Path("a dataset format is a class")
+NO_FORMAT = Path  # another class
 
 
 @pytest.fixture

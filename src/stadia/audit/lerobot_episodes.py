@@ -63,7 +63,7 @@ def _read_file(path: Path, folder: Path) -> Iterator[Episode]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
-        fix = "pip install pyarrow"
+        fix = "pip install 'stadia[waymo]'"
         raise StadiaError(path, found="a parquet file", expected="the package pyarrow", fix=fix) from error
     check_input_file(path, expected=EXPECTED, max_bytes=MAX_PARQUET_BYTES)
     try:

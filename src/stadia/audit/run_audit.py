@@ -156,7 +156,13 @@ def check_webhook(url: str) -> None:
     """
     try:
         parts = urlsplit(url)
-        is_local = parts.scheme == "http" and parts.hostname in LOOPBACK and (parts.port or 80) > 0
+        is_local = (
+            url.isascii()
+            and not set(url) & set(" \t\r\n")
+            and parts.scheme == "http"
+            and parts.hostname in LOOPBACK
+            and (parts.port or 80) > 0
+        )
     except ValueError:  # a port that is no number
         is_local = False
     if not is_local:

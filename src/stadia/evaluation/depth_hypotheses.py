@@ -244,6 +244,9 @@ MIN_WRAPPED = 0.001
 MAX_ERROR_WRAPPED = 0.12
 """Largest relative error of these pixels once a period is added."""
 
+MAX_ERROR_OF_OTHERS = 0.5
+"""Relative error up to which the truth is right at most of the other pixels."""
+
 NEAR_OF_PERIOD = 0.25
 """Distance from the predictions, over the largest value, up to which truth plus this value is right."""
 
@@ -257,19 +260,22 @@ def explain_wrapped(pairs: Sequence[Pair]) -> str | None:
     pairs: prediction and ground truth of each image, metres.
     """
     period = max((float(true[np.isfinite(true)].max(initial=0)) for _, true in pairs), default=0.0)
-    moved, scored, error, reread = 0, 0, 0.0, 0.0
+    moved, beyond, wrong, scored, error, reread = 0, 0, 0, 0, 0.0, 0.0
     for predicted, true in pairs:
         resized = cv2.resize(predicted, true.shape[::-1], interpolation=cv2.INTER_NEAREST)
         known = np.isfinite(true) & (true > 0) & np.isfinite(resized)
         wrapped = known & (true < period / 2) & (np.abs(resized - true - period) < NEAR_OF_PERIOD * period)
         far = known & ~wrapped & (resized > period)  # predictions that are far where the truth is not
-        if far.sum() > wrapped.sum():
-            return None
+        beyond += int(far.sum())
+        others, errors = known & ~wrapped, np.abs(resized - true) / np.maximum(true, 1e-9)
+        wrong += int((errors[others] > MAX_ERROR_OF_OTHERS).sum())
         moved += int(wrapped.sum())
         scored += int(known.sum())
-        error += float((np.abs(resized - true) / np.maximum(true, 1e-9))[wrapped].sum())
+        error += float(errors[wrapped].sum())
         reread += float((np.abs(resized - true - period) / (true + period))[wrapped].sum())
-    if moved < max(MIN_WRAPPED * scored, MIN_FITTED) or reread > MAX_ERROR_WRAPPED * moved:
+    if moved < max(MIN_WRAPPED * scored, MIN_FITTED, beyond) or reread > MAX_ERROR_WRAPPED * moved:
+        return None
+    if wrong > (scored - moved) / 2:  # the truth is also wrong where it did not wrap around
         return None
     return (
         f"the ground truth wraps around at {period:.4g} m: at {moved / scored:.1%} of the scored pixels it is near, and"

@@ -195,7 +195,7 @@ def hold_new_folder(out: Path) -> Iterator[Path]:
     Raises StadiaError if the folder is not empty, or another process writes there.
     """
     with hold_folder(out):
-        _check_empty(out)
+        check_new_folder(out)
         with sync_later(out):
             yield out
 
@@ -216,10 +216,10 @@ def fill_new_folder(path: Path) -> Iterator[Path]:
             yield folder
         return
     if not path.is_dir():
-        raise StadiaError(path, found="a file", expected="a new folder", fix="choose another --out")
+        check_new_folder(path)
     with hold_folder(path):
         remove_stale_files(path)
-        _check_empty(path)
+        check_new_folder(path)
         content: Path | None = None
         moved: list[Path] = []
         try:
@@ -239,8 +239,11 @@ def fill_new_folder(path: Path) -> Iterator[Path]:
                 shutil.rmtree(content, ignore_errors=True)
 
 
-def _check_empty(folder: Path) -> None:
-    if not is_empty(folder):
+def check_new_folder(folder: Path) -> None:
+    """Raise StadiaError for a file, or a folder with files, in the place of a new folder."""
+    if folder.is_file():
+        raise StadiaError(folder, found="a file", expected="a new folder", fix="choose another --out")
+    if folder.is_dir() and not is_empty(folder):
         fix = "choose another --out: nothing is overwritten"
         raise StadiaError(folder, found="files in it", expected="a new or empty folder", fix=fix)
 

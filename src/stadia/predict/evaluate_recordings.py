@@ -27,7 +27,7 @@ from stadia.evaluation.recording_scores import (
 from stadia.evaluation.steady_depth import FlickerScore, score_flicker
 from stadia.io.image_io import write_image
 from stadia.io.input_files import safe_join
-from stadia.io.output_files import fill_new_folder
+from stadia.io.output_files import check_new_folder, fill_new_folder
 from stadia.io.records.read import read_kitti_trajectory
 from stadia.io.records.trajectory import TRAJECTORY
 from stadia.predict.predict_frames import predict_to_folder
@@ -78,6 +78,8 @@ def evaluate_recordings(
     if not scorable:
         raise _nothing_to_score(recordings, frames)
     check_unit_of_truth(scorable, protocol, depth_scale)
+    if error_maps is not None:
+        check_new_folder(error_maps)
     scores: list[tuple[str, ImageScore | None]] = []
     odometry: dict[str, TrajectoryScore] = {}
     flicker: dict[str, FlickerScore] = {}

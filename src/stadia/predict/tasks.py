@@ -245,7 +245,7 @@ def evaluate_network(
             take_back(folder, run)  # an earlier evaluation's, of the same images
     scores = (folder if run is None else run) / "scores"
     score = task.score(labeled, ScoreOutput(folder, provenance, options.error_maps), track)
-    drawn = [] if options.error_maps is None else [options.error_maps]
+    drawn = [folder for folder in (options.error_maps,) if folder is not None and folder.is_dir()]
     return Evaluation({**labeled.summary, **score.summary()}, [folder, *score.write(scores, name, about), *drawn])
 
 

@@ -462,10 +462,10 @@ def confirm_camera(estimate: CameraEstimate, focal: Measured) -> CameraEstimate:
 
     focal: the measured error of the focal length, as its share.
     """
-    turn_deg = 0.0 if estimate.intervals is None else estimate.intervals.turn_deg
+    assert estimate.intervals is not None
     deviation_px = math.hypot(focal.value, focal.deviation, FOCAL_DEVIATION) * estimate.camera.focal_px
-    intervals = LensIntervals({**dict.fromkeys(PARAMETERS, 0.0), "focal_px": deviation_px}, turn_deg)
-    return CameraEstimate(estimate.camera, "estimated", intervals)
+    deviations = {**estimate.intervals.deviations, "focal_px": deviation_px}
+    return CameraEstimate(estimate.camera, "estimated", replace(estimate.intervals, deviations=deviations))
 
 
 def _judge_camera(found: FoundCamera, first: SparseMap, camera: LensCamera) -> CameraEstimate:

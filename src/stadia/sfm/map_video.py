@@ -40,10 +40,8 @@ from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames,
 
 MIN_FREE_BYTES = 4 << 20  # free space that a disk needs for the stages of a map
 
-MAX_OTHER_CAMERAS = 2
-"""Most further maps, with other focal lengths, of a path that is doubted. Telephoto photos around a statue needed two:
-their focal length was measured in steps, 693, 1069, 1625, 1750 px.
-"""
+LEAST_FOCAL_SHARE = -0.8
+"""Least error of a focal length, as its share, that a further map corrects: five times as long."""
 
 VERSION = 8
 """Version of the files of finished stages; stages of another version are not read."""
@@ -143,7 +141,7 @@ def map_video(
         frames = _MatchedFrames(stream, keys, features, work, static, lenses, not keys.are_photos(source))
         found = _map_frames(frames, given, workers)
         if given is None:
-            found = _try_other_cameras(frames, found, workers)
+            found = _try_other_camera(frames, found, workers)
 
         for _ in track(range(1), 1, "writing"):
             poses = write_map(folder, stream, found, has_views=has_views, predict_depth=predict_depth)
@@ -204,20 +202,20 @@ def _map_frames(
     return VideoMap(estimate, maps[0], placed, keys, static, road, readout, parts, verdict, frames.lenses)
 
 
-def _try_other_cameras(frames: _MatchedFrames, found: VideoMap, workers: Workers) -> VideoMap:
-    """Map a doubted path again, as long as that makes it better, with cameras that its own matches propose."""
-    for _ in range(MAX_OTHER_CAMERAS):
-        other = _choose_other_camera(frames, found)
-        if other is None:
-            break
-        try:
-            again = _map_frames(frames, other, workers, is_given=False)
-        except DataError:
-            break
-        if _rank_map(again) <= _rank_map(found):
-            break
-        found = again
-    return found
+def _try_other_camera(frames: _MatchedFrames, found: VideoMap, workers: Workers) -> VideoMap:
+    """Map a doubted path again with a camera that its own matches propose, and return the better map.
+
+    A third map made no path better.
+    """
+    other = _choose_other_camera(frames, found)
+    if other is None:
+        return found
+    try:
+        again = _map_frames(frames, other, workers, is_given=False)
+    except DataError:
+        return found
+    is_confirmed = _rank_map(again)[1] > 0
+    return again if is_confirmed and _rank_map(again) > _rank_map(found) else found
 
 
 def _choose_other_camera(frames: _MatchedFrames, found: VideoMap) -> LensCamera | None:
@@ -228,7 +226,7 @@ def _choose_other_camera(frames: _MatchedFrames, found: VideoMap) -> LensCamera 
     if verdict is None or verdict.path is Verdict.USABLE:
         return None
     share = verdict.evidence.error.focal_share
-    if share is not None and share.is_above(MAX_FOCAL_DIFFERENCE):
+    if share is not None and share.is_above(MAX_FOCAL_DIFFERENCE) and share.value > LEAST_FOCAL_SHARE:
         return replace(camera, focal_px=camera.focal_px / (1 + share.value), distortion=(0.0, 0.0, 0.0, 0.0))
     other = calibrate_pairs(frames.work / MAPPING, *frames.stream.small_size)
     is_same = other is None or abs(other.focal_px / camera.focal_px - 1) <= MAX_FOCAL_DIFFERENCE
@@ -239,7 +237,8 @@ def _rank_map(found: VideoMap) -> tuple[int, float]:
     """Return the grade of the path, then the share of the frames that a map places and matches confirm."""
     assert found.verdict is not None
     evidence = found.verdict.evidence
-    return -found.verdict.path.rank, evidence.placed * (1 - evidence.unexplained)
+    confirmed = 0.0 if math.isnan(evidence.unexplained) else 1 - evidence.unexplained
+    return -found.verdict.path.rank, evidence.placed * confirmed
 
 
 def _open_frames(

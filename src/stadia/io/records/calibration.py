@@ -116,7 +116,8 @@ def _read_cameras(path: Path) -> list[CalibratedCamera]:
     if suffix == ".xml" or text.lstrip().startswith("<"):
         tree = parse_xml_tree(path, text, EXPECTED)
         return _read_opencv(path, _list_xml_numbers(tree)) or read_cameras_by_keys(path, tree)
-    if re.search(r"^K *= *\[", text, re.MULTILINE):  # printed by ROS's cameracalibrator
+    printed = (re.search(rf"^{name} *= *\[", text, re.MULTILINE) for name in "DK")
+    if suffix != ".toml" and all(printed):  # by ROS's cameracalibrator
         return _read_yaml(path, re.sub(r"^(\w+) *= *\[", r"\1: [", text, flags=re.MULTILINE))
     if suffix in (".yaml", ".yml"):
         return _read_yaml(path, text)

@@ -22,6 +22,7 @@ from stadia.geometry.poses import invert_pose
 from stadia.geometry.two_views import signed_epipolar_distance_px
 from stadia.io.image_files import read_rgb, read_upright_size
 from stadia.io.records.calibration import read_calibration
+from stadia.io.records.camera_keys import CalibratedCamera
 from stadia.io.records.colmap import convert_lens
 from stadia.io.records.formats import RADTAN
 from stadia.judge.purposes import Purpose
@@ -37,17 +38,20 @@ from stadia.judge.rigs.camera_pair import (
 from stadia.judge.rigs.pinned_rig import list_cameras
 from stadia.judge.rigs.rig_cause import RigCause
 from stadia.sfm.image_matches import ImageMatches, list_image_files
-from stadia.sfm.match_triangulation import find_image_times
+from stadia.sfm.match_triangulation import find_image_times, scale_intrinsics
 
 Array = NDArray[np.float64]
 
 NEAR_SHARE = 0.005
 """Distance from an epipolar line at which a match fits, as a share of the longer side: 3 pixels of 640."""
 
-MIN_FITTING, MIN_GAIN = 0.6, 2.0
+MIN_FITTING, MIN_EXCHANGE_GAIN = 0.6, 2.0
 """Least share of matches that fit exchanged cameras, and its least factor over that of the given ones."""
 
-MIN_PAIRS = 2
+MAX_SHAPE_DIFFERENCE = 0.01
+"""Largest relative difference of the aspect ratios of images and calibration that count as one shape."""
+
+MIN_PAIRS_OF_CAMERA = 2
 """Fewest judged pairs of a camera that show that it is the one which is off."""
 
 KEPT_FEATURES = 64
@@ -121,16 +125,34 @@ def read_rig(data: Path, calibration: Path) -> list[RigCamera]:
     else:
         found, expected = f"the folders {', '.join(folders)}", f"a folder for each of {len(listed)} cameras"
         raise DataError(data, found=found[:200], expected=expected, fix="name the folders as the cameras")
+    for folder in chosen:
+        if not folder.is_dir():
+            fix = f"write its frames into a folder: ffmpeg -i {folder} FOLDER/%06d.png"
+            raise DataError(folder, found="a file", expected="a folder of images for each camera", fix=fix)
     files = _pair_files(data, [list_image_files(folder) for folder in chosen])
     cameras = []
     for camera, own in zip(listed, files, strict=True):
         height, width = read_upright_size(own[0])
         model, coefficients = camera.find_distortion(calibration) or (RADTAN, ())
-        K, lens = convert_lens(calibration, camera.K, model, coefficients, (width, height))
+        K = _fit_K(calibration, camera, height, width)
+        K, lens = convert_lens(calibration, K, model, coefficients, (width, height))
         assert camera.T_camera_first is not None
         pose = np.asarray(camera.T_camera_first, np.float64)
         cameras.append(RigCamera(camera.name, K, pose, lens, max(height, width), tuple(own)))
     return cameras
+
+
+def _fit_K(path: Path, camera: CalibratedCamera, height: int, width: int) -> Array:
+    """Return the K (3, 3) of a calibration for images of another size and the same shape."""
+    own_height, own_width = camera.size or (height, width)
+    scale = np.array([width / own_width, height / own_height])
+    if abs(scale[0] / scale[1] - 1) > MAX_SHAPE_DIFFERENCE:
+        found, expected = (
+            f"images of {width}x{height}",
+            f"{own_width}x{own_height}, as in the calibration of {camera.name}",
+        )
+        raise DataError(path, found=found, expected=expected, fix="calibrate images of this shape")
+    return scale_intrinsics(camera.K[None], scale[None])[0]
 
 
 def _pair_files(data: Path, files: Sequence[Sequence[Path]]) -> list[list[Path]]:
@@ -208,10 +230,11 @@ def judge_rig(
     wrong = {pair for pair, verdict in judged.items() if verdict.causes}
     for row, place in enumerate(places):
         own = [pair for pair in judged if row in pair]
-        if len(own) >= MIN_PAIRS and wrong == set(own):
+        if len(own) >= MIN_PAIRS_OF_CAMERA and wrong == set(own):
             kinds = Counter(cause.name for pair in own for cause in judged[pair].causes)
             shown = cameras[place].name
-            what = f"{shown} differs from its calibration ({kinds.most_common(1)[0][0]}), and the other cameras agree"
+            agree = ", and the other cameras agree" if any(row not in pair for pair in judged.keys() - wrong) else ""
+            what = f"{shown} differs from its calibration ({kinds.most_common(1)[0][0]}){agree}"
             fix = f"calibrate {shown} again, or use its measured pose"
             causes.append(RigCause("camera", what, fix, items=(shown,), is_fault=False))
     return CameraRigVerdict(name, tuple(judged.values()), len(matches), tuple(causes))
@@ -229,7 +252,7 @@ def _find_exchanged(cameras: Sequence[RigCamera], matches: Matches) -> tuple[int
         places[one], places[other] = other, one
         found[one, other] = _measure_fit(cameras, matches, places)
     best = max(found, key=lambda pair: found[pair])
-    return best if found[best] > max(MIN_FITTING, MIN_GAIN * given) else None
+    return best if found[best] > max(MIN_FITTING, MIN_EXCHANGE_GAIN * given) else None
 
 
 def _measure_fit(cameras: Sequence[RigCamera], matches: Matches, places: Iterable[int]) -> float:

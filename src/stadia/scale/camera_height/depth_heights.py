@@ -369,7 +369,7 @@ def describe_depth_height(height: DepthHeight) -> list[str]:
         ratio = math.exp(height.max_difference)
         lines.append(f"note: {rejected} frames differ by more than a factor of {ratio:.2f} and are left out")
     if height.used_frames < FEW_FRAMES:
-        few = f"only {height.used_frames} of {len(height.frames)} frames have a road and an object of known height"
+        few = f"only {height.used_frames} of {len(height.frames)} frames are used"
         lines.append(f"note: {few}. Use more frames (--every), or a longer drive")
     scatter = 1.4826 * float(np.median(np.abs(heights / np.median(heights) - 1)))
     if scatter > MAX_SCATTER:
