@@ -127,8 +127,7 @@ def read_rig(data: Path, calibration: Path) -> list[RigCamera]:
         raise DataError(data, found=found[:200], expected=expected, fix="name the folders as the cameras")
     for folder in chosen:
         if not folder.is_dir():
-            fix = f"write its frames into a folder: ffmpeg -i {folder} FOLDER/%06d.png"
-            raise DataError(folder, found="a file", expected="a folder of images for each camera", fix=fix)
+            raise DataError(folder, found="a file", expected="a folder of images (its frames) for each camera")
     files = _pair_files(data, [list_image_files(folder) for folder in chosen])
     cameras = []
     for camera, own in zip(listed, files, strict=True):
