@@ -88,6 +88,8 @@ class Page:
         self.page.wait_for_selector("html[data-ready]")
 
     def choose(self, data: bytes, name: str = "photo.png") -> None:
+        """Choose a picture; clears the status, whose "Done" of an earlier picture would end `wait_for_result`."""
+        self.page.evaluate("document.getElementById('status').textContent = ''")
         self.page.set_input_files("#file", {"name": name, "mimeType": "image/png", "buffer": data})
 
     def wait_until(self, condition: str, seconds: float = 60.0) -> None:

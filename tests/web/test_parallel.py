@@ -122,7 +122,7 @@ def test_every_route_bears_parallel_requests(results: Path, tmp_path: Path, monk
 
 def test_only_one_process_resumes_a_training(tmp_path: Path, monkeypatch: Any) -> None:
     """Of PARALLEL clicks on "Resume"; the process takes its time to lock the folder of the run."""
-    started, free = list[Any](), threading.Event()
+    started, refused, free = list[Any](), list[Any](), threading.Event()
 
     class SlowProcess:
         code = 0
@@ -141,7 +141,9 @@ def test_only_one_process_resumes_a_training(tmp_path: Path, monkeypatch: Any) -
 
         def resume(_: int) -> Any:
             reply = browser.post(f"/api/runs/{name}/resume")
-            free.set()  # the first reply is a refusal, while the process starts
+            refused.append(reply)
+            if len(refused) == PARALLEL - 1:  # the process starts until all others have their refusal
+                free.set()
             return reply
 
         codes = repeat(resume)

@@ -1,6 +1,7 @@
 """`fit`: what it writes, and how it ends when it cannot go on."""
 
 import io
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -187,10 +188,17 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
 
 @pytest.mark.slow
 def test_a_training_ends_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock is that of the pauses, so that a busy machine changes nothing."""
-    now = [0.0]
+    """The clock is that of the training's own pauses, so that a busy machine and other threads change nothing."""
+    now, this, wait = [0.0], threading.get_ident(), time.sleep
+
+    def sleep(seconds: float) -> None:
+        if threading.get_ident() == this:
+            now[0] += seconds
+        else:
+            wait(seconds)
+
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    monkeypatch.setattr(time, "sleep", sleep)
     told = Console(file=io.StringIO(), width=300)
     run, fitted = small_recipe.train(
         tmp_path,
