@@ -175,6 +175,30 @@ def test_the_wrong_images_are_named() -> None:
     assert judge("wrong-images").causes[0].images == ("0006.png",)
 
 
+BLOCK = 9
+
+
+def join_by_one_pair() -> ImageMatches:
+    """Matches in which one pair joins the last images to the others; what is not held out of it turns them."""
+    matches = make_matches()
+    pairs = [one for one in matches.pairs if (one.first < BLOCK) == (one.second < BLOCK)]
+    (hinge,) = (one for one in matches.pairs if (one.first, one.second) == (BLOCK - 1, BLOCK))
+    turn_px = LENS @ Rotation.from_euler("y", 4, degrees=True).as_matrix() @ np.linalg.inv(LENS)
+    moved = cv2.perspectiveTransform(hinge.xy_second[:, None], turn_px)[:, 0]
+    xy_second = np.where(hinge.is_held[:, None], hinge.xy_second, moved)
+    return replace(matches, pairs=[*pairs, replace(hinge, xy_second=xy_second)])
+
+
+@pytest.mark.slow
+def test_a_block_that_hangs_on_one_pair_is_not_turned_because_it_fits_better_inside() -> None:
+    given = make_result(turn(RIGHT, 0.3))
+    verdict = judge_reconstruction(given, join_by_one_pair())
+    fixed = verdict.fixed or given
+    joint = [one[BLOCK, :3, :3] @ one[BLOCK - 1, :3, :3].T for one in (fixed.T_camera_world, T_TRUE)]
+    assert "wrong-images" not in {cause.name for cause in verdict.causes}
+    assert np.rad2deg(np.linalg.norm(Rotation.from_matrix(joint[0] @ joint[1].T).as_rotvec())) < 1.5
+
+
 @pytest.mark.slow
 def test_errors_of_right_poses_are_within_their_deviations() -> None:
     error = judge("right").error

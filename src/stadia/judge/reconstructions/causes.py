@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares, linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from stadia.core.errors import GeometryError
 from stadia.geometry.align import umeyama
@@ -25,6 +27,7 @@ from stadia.sfm.match_triangulation import PosedImages
 from stadia.sfm.pose_error import (
     Array,
     PoseDifference,
+    align_robustly,
     compare_poses,
     measure_camera,
     measure_change,
@@ -86,6 +89,9 @@ ANCHORS = 4
 MIN_EXPLAINED = 0.5
 """Share of the squared errors that an explanation must take away."""
 
+MIN_BLOCK = 3
+"""Fewest wrong images that match each other, which are tried at their given position too."""
+
 PRICE = 2.0
 """Price of each parameter of an explanation, in logarithms of the number of errors."""
 
@@ -125,6 +131,7 @@ class Explanation:
     is_refined: whether adjusted poses are tried as well if undoing it is not surely better: where all poses are off
         too, a right change of the camera alone does not show.
     rows: rows of the images whose matches decide; None for all.
+    rival: returns images with a smaller change, than which the explanation must surely fit better.
     """
 
     causes: tuple[Cause, ...]
@@ -132,6 +139,7 @@ class Explanation:
     min_gain: float = 0.01
     is_refined: bool = False
     rows: NDArray[np.intp] | None = None
+    rival: Callable[[PosedImages], PosedImages] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,6 +190,10 @@ def find_causes(
     for explain in _EXPLAIN:
         for explanation in explain(posed, measured):
             without = explanation.undo(posed)
+            if explanation.rival is not None:
+                rival = explanation.rival(posed)
+                if not measure_gain(rival, without, matches, explanation.rows).is_sure(explanation.min_gain):
+                    continue
             tried = [(without, "")]
             if explanation.is_refined:
                 tried.append((measured.take_poses(without), ", and take the poses of stadia refine"))
@@ -427,22 +439,55 @@ def _explain_images(posed: PosedImages, measured: Measurements) -> Iterator[Expl
             what = f"{wrong[0]} and {wrong[1]} are exchanged" if len(wrong) == 2 else f"{', '.join(wrong)} are permuted"
             cause = Cause("swapped-images", what, "exchange their poses", wrong)
             yield Explanation((cause,), _take_rows(posed.T_camera_world[np.roll(rows, 1)], rows))
-        if left.any():
-            rows = part.rows[left]
-            degrees, share = float(np.median(part.degrees[left])), float(np.median(part.shares[left]))
-            cause = Cause(
-                "wrong-images",
-                f"{len(rows)} of {len(part.rows)} images have a wrong pose, by {degrees:.2g} degrees and {share:.2g} "
-                "of the extent",
-                "take the poses that their matches give",
-                tuple(names[row] for row in rows),
-                *(
-                    (Measured(share, 0.0), "share")
-                    if share * DEG_PER_SHARE > degrees
-                    else (Measured(degrees, 0.0), "degrees")
-                ),
-            )
-            yield Explanation((cause,), _take_rows(part.T_adjusted[left], rows))
+        for block in _split_wrong(part, left, posed.images, measured.matches):
+            yield _explain_wrong(part, block, names)
+
+
+def _split_wrong(
+    part: PoseDifference, is_wrong: NDArray[np.bool_], images: NDArray[np.intp], matches: ImageMatches
+) -> Iterator[NDArray[np.bool_]]:
+    """Yield blocks (N,) of wrong images: those that matches join to at least MIN_BLOCK, and all others at once.
+
+    is_wrong: (N,) wrong images of the part.
+    images: (F,) indices of the posed images.
+    """
+    place = {int(images[part.rows[at]]): at for at in np.flatnonzero(is_wrong)}
+    ends = [(place[p.first], place[p.second]) for p in matches.pairs if p.first in place and p.second in place]
+    rows, columns = np.array(ends, int).reshape(-1, 2).T
+    joined = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(is_wrong), len(is_wrong)))
+    label = connected_components(joined, directed=False)[1]
+    size = np.bincount(label)[label]
+    rest = is_wrong & (size < MIN_BLOCK)
+    for number in np.unique(label[is_wrong & ~rest]):
+        yield label == number
+    if rest.any():
+        yield rest
+
+
+def _explain_wrong(part: PoseDifference, block: NDArray[np.bool_], names: Sequence[str]) -> Explanation:
+    """Explain an error by the wrong poses of some images.
+
+    Images that match each other fit better as soon as they are right among themselves. That says nothing of the
+    position of the whole block, which few matches with the other images may hold. So a block with its adjusted shape
+    at its given position competes with the adjusted poses.
+
+    block: (N,) the images.
+    names: names of the posed images.
+    """
+    rows, T_given, T_adjusted = part.rows[block], part.T_given[block], part.T_adjusted[block]
+    degrees, share = float(np.median(part.degrees[block])), float(np.median(part.shares[block]))
+    cause = Cause(
+        "wrong-images",
+        f"{len(rows)} of {len(part.rows)} images have a wrong pose, by {degrees:.2g} degrees and {share:.2g} "
+        "of the extent",
+        "take the poses that their matches give",
+        tuple(names[row] for row in rows),
+        *((Measured(share, 0.0), "share") if share * DEG_PER_SHARE > degrees else (Measured(degrees, 0.0), "degrees")),
+    )
+    rival = None
+    if len(rows) >= MIN_BLOCK:
+        rival = _take_rows(align_robustly(T_adjusted, T_given), rows)
+    return Explanation((cause,), _take_rows(T_adjusted, rows), rival=rival)
 
 
 def _measure_distances(T: Array, T_other: Array, extent: float) -> Array:
