@@ -154,8 +154,9 @@ def test_either_file_may_be_the_inverse_one() -> None:
         assert min(misses) < 1000 * MOST_M, verdict.causes[0].fix
     rough = robot.T_hand_camera @ se3_exp(np.array([0.01, 0, 0, 0, 0.03, 0]))
     for one, cause in ((log, "inverse"), (cameras, "inverse-cameras")):
-        verdict = judge(one, given=rough)
+        verdict = judge(one, given=rough, purposes=[RIG_PURPOSES["reaching"]])
         assert list_causes(verdict) == [cause]
+        assert [asked.purpose.name for asked in verdict.purposes] == ["reaching"]
         assert verdict.T_hand_camera is not None
         assert is_right(verdict.T_hand_camera, robot.T_hand_camera)
 

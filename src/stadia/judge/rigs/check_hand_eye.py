@@ -201,6 +201,7 @@ def judge_hand_eye(
     given: Array | None = None,
     purposes: Sequence[Purpose] = (),
     notes: Sequence[str] = (),
+    tries_inverse: bool = True,
 ) -> HandEyeVerdict:
     """Judge the log of a robot, and the calibration of hand and eye, by poses of the camera.
 
@@ -210,6 +211,7 @@ def judge_hand_eye(
     given: (4, 4) T_hand_camera (or T_base_camera) to check; None measures it.
     purposes: what it is to be good for; empty for all of RIG_PURPOSES.
     notes: sentences for the user.
+    tries_inverse: whether inverse camera poses are tried too where those of the log seem inverse.
     """
     verdict = HandEyeVerdict(is_on_hand, pairing.names, has_given=given is not None, notes=tuple(notes))
     if reason := explain_motion(pairing.T_world_camera, 0.0):
@@ -265,23 +267,19 @@ def judge_hand_eye(
     if given is not None:
         measured, cause = _compare_given(measured, fit, given, metres)
         causes += cause
-    if mistake.direction == INVERSE:
-        cameras = invert_pose(pairing.T_world_camera)
+    if mistake.direction == INVERSE and tries_inverse:
         other = judge_hand_eye(
-            replace(pairing, T_world_camera=cameras), is_on_hand=is_on_hand, has_unit=has_unit, given=given, notes=notes
+            replace(pairing, T_world_camera=invert_pose(pairing.T_world_camera)),
+            is_on_hand=is_on_hand,
+            has_unit=has_unit,
+            given=given,
+            purposes=purposes,
+            notes=notes,
+            tries_inverse=False,
         )
-        log_deg, cameras_deg = _find_total_deg(measured), _find_total_deg(other)
-        if given is None or (log_deg < FAR_TIMES * cameras_deg and cameras_deg < FAR_TIMES * log_deg):
-            return replace(
-                measured,
-                reason="one of both files has inverse poses, and their motion does not show which",
-                causes=tuple(
-                    _describe_open_inverse(measured, other) if cause.name == "inverse" else cause for cause in causes
-                ),
-            )
-        if cameras_deg < log_deg:
-            what = "the camera file has poses of the target in the camera (they are inverse)"
-            return replace(other, causes=(RigCause("inverse-cameras", what, "invert them"), *other.causes))
+        preferred = _prefer_inverse(replace(measured, causes=tuple(causes)), other)
+        if preferred is not None:
+            return preferred
     wanted = list(purposes) or list(RIG_PURPOSES.values())
     found = {"point_m": _measure_point(measured), "residual_m": measured.position_m}
     judged = tuple(judge_limits(purpose, found.get) for purpose in wanted)
@@ -296,6 +294,26 @@ def _find_total_deg(verdict: HandEyeVerdict) -> float:
     """Return the error of the given calibration, as the angle at which a point POINT_M ahead is seen wrong."""
     angle, length = verdict.calibration_deg, verdict.calibration_m
     return np.inf if angle is None or length is None else angle.value + float(np.degrees(length.value / POINT_M))
+
+
+def _prefer_inverse(log: HandEyeVerdict, cameras: HandEyeVerdict) -> HandEyeVerdict | None:
+    """Return the verdict on poses of which one file has inverse ones; None if these are the log's.
+
+    log: the verdict with the poses of the log inverted.
+    cameras: the verdict with the poses of the camera inverted.
+    """
+    log_deg, cameras_deg = _find_total_deg(log), _find_total_deg(cameras)
+    if not log.has_given or (log_deg < FAR_TIMES * cameras_deg and cameras_deg < FAR_TIMES * log_deg):
+        both = _describe_open_inverse(log, cameras)
+        return replace(
+            log,
+            reason="one of both files has inverse poses, and their motion does not show which",
+            causes=tuple(both if cause.name == "inverse" else cause for cause in log.causes),
+        )
+    if cameras_deg < log_deg:
+        what = "the camera file has poses of the target in the camera (they are inverse)"
+        return replace(cameras, causes=(RigCause("inverse-cameras", what, "invert them"), *cameras.causes))
+    return None
 
 
 def _describe_open_inverse(log: HandEyeVerdict, cameras: HandEyeVerdict) -> RigCause:
