@@ -1,5 +1,7 @@
 """Items of a dataset: scenes in folders, a list, a glob, recordings of a known format."""
 
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from tests.refusals import refuses
 from stadia.audit.item_images import open_item
 from stadia.audit.items import list_items
 from stadia.audit.judge_item import JudgeOptions, judge_item
-from stadia.core.errors import DataError
+from stadia.core.errors import DataError, StadiaError
 
 
 def make_scene(folder: Path) -> Path:
@@ -86,6 +88,34 @@ def test_damaged_episodes_of_lerobot_are_refused(tmp_path: Path) -> None:
     next((tmp_path / "meta/episodes").rglob("*.parquet")).write_bytes(b"PAR1")
     with refuses(DataError, expected="episodes of lerobot, version 3"):
         list_items(tmp_path)
+
+
+def test_a_damaged_file_of_episodes_is_one_item_that_fails(tmp_path: Path) -> None:
+    write_lerobot(tmp_path / "robot", [(0.0, 1.3), (1.3, 3.1)])
+    shutil.copytree(tmp_path / "robot", tmp_path / "whole")
+    damaged = tmp_path / "robot/meta/episodes/chunk-000/file-001.parquet"
+    damaged.write_bytes(b"PAR1")
+    items = list_items(tmp_path)
+    assert len(items) == 5
+    assert [item.groups["part 1"] for item in items if item.problem is None] == ["robot", "robot", "whole", "whole"]
+    (failing,) = (item for item in items if item.problem is not None)
+    assert failing.name == "robot/meta/episodes/chunk-000/file-001.parquet"
+    verdict = judge_item(failing, JudgeOptions())
+    assert (verdict.state, verdict.is_bad) == ("failed", True)
+    assert "file-001.parquet: found a damaged file" in verdict.reason
+
+
+def test_without_pyarrow_a_dataset_of_lerobot_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lerobot(tmp_path / "robot", [(0.0, 1.3), (1.3, 3.1)])
+    make_scene(tmp_path / "scene")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    robot, scene = list_items(tmp_path)
+    assert (robot.name, scene.name, scene.problem) == ("robot", "scene", None)
+    verdict = judge_item(robot, JudgeOptions())
+    assert verdict.state == "failed"
+    assert "pip install 'stadia[waymo]'" in verdict.reason
+    with refuses(StadiaError, fix="pip install 'stadia[waymo]'"):
+        list_items(tmp_path / "robot")
 
 
 def test_a_scene_is_an_item_and_images_alone_are(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from stadia.audit.lerobot_episodes import is_lerobot, list_episodes
+from stadia.audit.lerobot_episodes import is_lerobot, list_episode_files, read_episodes
 from stadia.core.errors import DataError, StadiaError
 from stadia.data import DATASETS
 from stadia.io.image_files import IMAGE_SUFFIXES
@@ -58,6 +58,7 @@ class AuditItem:
     calibration: camera of the images, a file or numbers; None for the one of the result.
     span_s: start and end of the item in its video, seconds; None for the whole video.
     groups: name of the item's group by the kind of group, such as {"camera": "left", "day": "2024-05-03"}.
+    problem: why the items at `images` cannot be listed; None if it is one item.
     """
 
     name: str
@@ -69,30 +70,34 @@ class AuditItem:
     calibration: str | None = None
     span_s: tuple[float, float] | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
+    problem: StadiaError | None = None
 
 
 def list_items(dataset: Path) -> list[AuditItem]:
     """Return the items of a dataset: a folder, a glob, or a CSV of results and images.
 
-    Names of folders are groups too: "part 1" is the first part of an item's name, if parts are shared by items.
+    Names of folders are groups too: "part 1" is the first part of an item's name, if parts are shared by items. A part
+    of the dataset that cannot be listed is one item, with its problem.
 
-    Raises DataError if there is no item, or a list is malformed.
+    Raises DataError if there is no item, or a list is malformed, and the problem if no item is without one.
     """
     dataset = expand_home(dataset)
     if is_glob(dataset):
         paths = find_glob(dataset)
         root = _find_common(paths)
-        items = [item for path in paths for item in _find_items(make_absolute(path), root, 0)]
+        items = [item for path in paths for item in _try_items(make_absolute(path), root, 0)]
     else:
         check_path_exists(dataset)
         dataset = make_absolute(dataset)
         if dataset.is_file() and dataset.suffix.lower() == ".csv":
             items = _read_list(dataset)
         else:
-            items = list(_find_items(dataset, dataset if dataset.is_dir() else dataset.parent, MAX_DEPTH))
+            items = list(_try_items(dataset, dataset if dataset.is_dir() else dataset.parent, MAX_DEPTH))
     if not items:
         expected = "scenes with images and poses, recordings of a known dataset, or videos"
         raise DataError(dataset, found="no item", expected=expected, fix="check the path, or pass a CSV of items")
+    if all(item.problem is not None for item in items):
+        raise next(item.problem for item in items if item.problem is not None)
     if len(items) > MAX_ITEMS:
         raise DataError(dataset, found=f"{len(items)} items", expected=f"at most {MAX_ITEMS}", fix="split the dataset")
     for item in items:
@@ -116,15 +121,17 @@ def _find_common(paths: Sequence[Path]) -> Path:
 
 def _add_parts(items: Sequence[AuditItem]) -> list[AuditItem]:
     """Return items with the parts of their names as groups; a part that is equal or different in all is none."""
-    parts = [item.name.split("/") for item in items]
+    parts = [item.name.split("/") for item in items if item.problem is None]
     depth = min(len(names) for names in parts)
     grouped = list(items)
     for level in range(min(depth, MAX_DEPTH)):
         values = [names[level] for names in parts]
-        if 1 < len(set(values)) < len(items):
+        if 1 < len(set(values)) < len(parts):
             key = f"part {level + 1}"
+            names = iter(values)
             grouped = [
-                replace(item, groups={**item.groups, key: value}) for item, value in zip(grouped, values, strict=True)
+                replace(item, groups={**item.groups, key: next(names)}) if item.problem is None else item
+                for item in grouped
             ]
     return grouped
 
@@ -132,21 +139,39 @@ def _add_parts(items: Sequence[AuditItem]) -> list[AuditItem]:
 # -- a folder
 
 
+def _try_items(path: Path, root: Path, depth: int) -> Iterator[AuditItem]:
+    """Yield the items at a path; if they cannot be listed, an item with the problem follows those before it."""
+    try:
+        yield from _find_items(path, root, depth)
+    except StadiaError as error:
+        yield AuditItem(name=_name_in(path, root), images=path, problem=error)
+
+
+def _name_in(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path != root else path.name
+
+
 def _find_items(path: Path, root: Path, depth: int) -> Iterator[AuditItem]:
     """Yield the items at a path: the scene or video that it is, else those of its folders, `depth` levels down."""
     if (path / RECORD).is_file():  # an audit that was written into its dataset
         return
-    name = path.relative_to(root).as_posix() if path != root else path.name
+    name = _name_in(path, root)
     if path.is_file():
         if path.suffix.lower() in VIDEO_SUFFIXES:
             yield AuditItem(name=name.removesuffix(path.suffix), images=path, result=_find_result_of(path))
         return
     if is_lerobot(path):
         prefix = "" if path == root else f"{name}/"
-        for episode in list_episodes(path):
-            own = f"{prefix}episode_{episode.number:06d}/{episode.camera}"
-            groups = {"camera": episode.camera}
-            yield AuditItem(name=own, images=episode.video, span_s=episode.span_s, groups=groups)
+        for file in list_episode_files(path):
+            try:
+                episodes = read_episodes(file, path)
+            except DataError as error:
+                yield AuditItem(name=f"{prefix}{file.relative_to(path).as_posix()}", images=file, problem=error)
+                continue
+            for episode in episodes:
+                own = f"{prefix}episode_{episode.number:06d}/{episode.camera}"
+                groups = {"camera": episode.camera}
+                yield AuditItem(name=own, images=episode.video, span_s=episode.span_s, groups=groups)
         return
     if (format := _find_dataset(path)) is not None and not _has_other_items(path, format, depth):
         prefix = "" if path == root else f"{name}/"
@@ -160,7 +185,7 @@ def _find_items(path: Path, root: Path, depth: int) -> Iterator[AuditItem]:
         return
     if depth > 0:
         for entry in sorted(_list_folder(path), key=natural_sort_key):
-            yield from _find_items(entry, root, depth - 1)
+            yield from _try_items(entry, root, depth - 1)
 
 
 def _list_folder(path: Path) -> list[Path]:
@@ -186,7 +211,7 @@ def _has_other_items(folder: Path, format: str, depth: int) -> bool:
     count = len(reader.find_recordings(folder))
     whole = [entry for entry in inside if reader.recognizes(entry) and len(reader.find_recordings(entry)) == count]
     others = [entry for entry in inside if entry not in whole]
-    return bool(whole) and any(next(_find_items(entry, folder, depth - 1), None) is not None for entry in others)
+    return bool(whole) and any(next(_try_items(entry, folder, depth - 1), None) is not None for entry in others)
 
 
 def _has_images(folder: Path) -> bool:

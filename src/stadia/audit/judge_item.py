@@ -169,6 +169,8 @@ def judge_item(item: AuditItem, options: JudgeOptions) -> ItemVerdict:
 
 
 def _judge(item: AuditItem, options: JudgeOptions) -> ItemVerdict:
+    if item.problem is not None:
+        raise item.problem
     images, result = open_item(item)
     findings = _check_frames(images)
     frames = tuple(dict.fromkeys(measured for _, measured in findings))  # two stretches may share frames

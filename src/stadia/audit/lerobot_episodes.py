@@ -47,16 +47,20 @@ def is_lerobot(folder: Path) -> bool:
     return (folder / INFO).is_file() and (folder / EPISODES).is_dir()
 
 
-def list_episodes(folder: Path) -> list[Episode]:
-    """Return the episodes of each camera.
+def list_episode_files(folder: Path) -> list[Path]:
+    """Return the files with the episodes of a folder that `is_lerobot` recognizes, in their order."""
+    return sorted((folder / EPISODES).rglob("*.parquet"), key=natural_sort_key)
 
-    folder: a folder that `is_lerobot` recognizes.
 
-    Raises DataError for damaged files, StadiaError if pyarrow is not installed.
+def read_episodes(path: Path, folder: Path) -> list[Episode]:
+    """Return the episodes of each camera that a file has.
+
+    path: one of `list_episode_files`.
+    folder: the folder of the dataset.
+
+    Raises DataError for a damaged file, StadiaError if pyarrow is not installed.
     """
-    files = sorted((folder / EPISODES).rglob("*.parquet"), key=natural_sort_key)
-    found = [episode for file in files for episode in _read_file(file, folder)]
-    return sorted(found, key=lambda episode: (episode.number, episode.camera))
+    return sorted(_read_file(path, folder), key=lambda episode: (episode.number, episode.camera))
 
 
 def _read_file(path: Path, folder: Path) -> Iterator[Episode]:
