@@ -185,6 +185,27 @@ def test_numbers_are_written_in_the_order_of_the_original(columns: str, tmp_path
     np.testing.assert_allclose(make_poses(written, Format("", columns), str), T, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("columns", "is_numbered"),
+    [
+        ("matrix", False),
+        ("matrix", True),
+        ("matrix last_row", False),
+        ("matrix last_row", True),
+        ("matrix.T", False),
+        ("x y z qx qy qz qw", False),
+        ("qx qy qz qw x y z", False),
+    ],
+)
+def test_rows_are_written_with_the_numbers_of_the_original(columns: str, is_numbered: bool, tmp_path: Path) -> None:
+    rows = write_numbers(T, Format("", columns))
+    if is_numbered:
+        rows = np.column_stack([2 * np.arange(COUNT) + 3, rows])
+    np.savetxt(tmp_path / "a.txt", rows)
+    written = np.loadtxt(write_reconstruction(read_reconstruction(tmp_path / "a.txt"), tmp_path / "b"))
+    np.testing.assert_allclose(written, rows, atol=1e-9)
+
+
 # -- COLMAP against pycolmap
 
 

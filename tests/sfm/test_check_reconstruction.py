@@ -30,6 +30,7 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.verdict import Verdict
 from stadia.geometry.conventions import Direction
 from stadia.geometry.lens import Lens
+from stadia.io.records.calibration import read_given_camera
 from stadia.io.records.formats import COLMAP
 from stadia.io.records.read import read_reconstruction, write_reconstruction
 from stadia.io.records.reconstruction import Reconstruction, make_lenses
@@ -573,6 +574,32 @@ def test_the_fixed_camera_of_poses_without_one_is_named(room: Path, tmp_path: Pa
     assert (record["grade"], record["fixed"]["grade"]) == ("unusable", "usable")
     numbers = dict(part.split("=") for part in record["fixed"]["given_camera"].split(","))
     assert float(numbers["fx"]) == pytest.approx(K[0, 0], rel=0.02)
+
+
+def test_the_fixed_camera_of_a_file_is_written_next_to_the_fixed_poses(room: Path, tmp_path: Path) -> None:
+    """The poses have rows of 16 numbers, and stay so."""
+    frames = json.loads(write_result(tmp_path / "right.json", is_opengl=True).read_text())["frames"]
+    T = np.array([np.array(frame["transform_matrix"]) @ np.diag([1, -1, -1, 1]) for frame in frames])
+    np.savetxt(tmp_path / "poses.txt", T.reshape(-1, 16))
+    np.savetxt(tmp_path / "half.txt", np.diag([0.5, 0.5, 1]) @ K)
+    words = ["check", str(tmp_path / "poses.txt"), "--images", str(room)]
+    fix = ["--camera", str(tmp_path / "half.txt"), "--fix", str(tmp_path / "fixed.txt")]
+    taken = tmp_path / "fixed.K.json"
+    taken.write_text("{}")
+    refused = CliRunner().invoke(app, [*words, *fix])
+    assert "fixed.K.json: found a file, a folder or a link" in str(refused.exception)
+    assert taken.read_text() == "{}"
+    assert not (tmp_path / "fixed.txt").exists()
+    taken.unlink()
+    run = CliRunner().invoke(app, [*words, *fix])
+    assert f"its camera: --camera {taken}" in run.stdout
+    assert np.loadtxt(tmp_path / "fixed.txt").shape == (len(T), 16)
+    right = CliRunner().invoke(
+        app, ["check", str(tmp_path / "fixed.txt"), "--images", str(room), "--camera", str(taken)]
+    )
+    assert right.exit_code == 0
+    assert "fixed.txt is usable" in right.stdout
+    assert read_given_camera(str(taken))[0][0, 0] == pytest.approx(K[0, 0], rel=0.02)
 
 
 def test_matches_of_the_same_images_are_cached(room: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def store_verdict(browser: Browser) -> str:
     for path in (drop.page, drop.corrected / "transforms.json"):
         path.parent.mkdir()
         path.write_text("<p>verdict</p>")
-    drop.fixed = drop.corrected / "transforms.json"
+    drop.fixed = [drop.corrected / "transforms.json"]
     drops.store_check(state, session.key, key, drop)
     return str(key)
 

@@ -80,7 +80,7 @@ def check_result(result: Path, options: ResultOptions) -> None:
         junit = check_replaceable(expand_home(junit), JUNIT, inputs=[result, images], force=options.force)
 
     from stadia.cli.result_page import Correction, write_page
-    from stadia.io.records.read import choose_output, read_reconstruction, write_reconstruction
+    from stadia.io.records.read import check_new_path, choose_output, read_reconstruction, write_reconstruction
     from stadia.judge.purposes import parse_purpose
     from stadia.judge.reconstructions.check_reconstruction import judge_reconstruction, replace_camera
     from stadia.sfm.image_matches import check_images, match_images
@@ -89,8 +89,12 @@ def check_result(result: Path, options: ResultOptions) -> None:
     purposes = [parse_purpose(text) for text in options.purposes]
     with show_progress() as bars:
         reconstruction = read_reconstruction(result)  # wrong files are found before the images are matched
+        camera_file = None
         if options.fix is not None:
-            choose_output(reconstruction, expand_home(options.fix))
+            written = choose_output(reconstruction, expand_home(options.fix))
+            if camera is not None and Path(camera).is_file():
+                camera_file = written.with_suffix(".K.json")
+                check_new_path(camera_file)
         if camera is None and not reconstruction.has_camera:
             raise make_camera_error(reconstruction)
         check_images(reconstruction, images)
@@ -108,19 +112,27 @@ def check_result(result: Path, options: ResultOptions) -> None:
         else:
             written = write_reconstruction(verdict.fixed, expand_home(options.fix))
             right = camera and describe_camera(verdict.fixed)
-            corrected = replace_camera(read_reconstruction(written), matches, right)
+            corrected = read_reconstruction(written)
+            is_same = camera is not None and right == describe_camera(reconstruction)
+            camera_file = None if is_same or corrected.has_camera else camera_file
+            if camera_file is not None:
+                write_camera(camera_file, verdict.fixed)
+            is_kept = is_same and len(corrected) == len(reconstruction)  # a file may have K of each pose
+            fitting = camera if is_kept else right if camera_file is None else str(camera_file)
+            corrected = replace_camera(corrected, matches, fitting)
             again = judge_reconstruction(corrected, matches, purposes)
-            fix = Correction(written, corrected, again)
+            fix = Correction(written, camera_file, corrected, again)
             left_out = max(len(reconstruction) - len(corrected), 0)
-            record["fixed"] = {
-                "path": str(written), "given_camera": right, "left_out": left_out, **describe_verdict(again)
-            }  # fmt: skip
+            files = {"path": str(written), "camera": None if camera_file is None else str(camera_file)}
+            record["fixed"] = {**files, "given_camera": right, "left_out": left_out, **describe_verdict(again)}
             if not is_quiet:
                 print_lines(["", *list_lines(written, again, verbose=options.verbose)])
                 if left_out:
                     print_lines([f"  left out: {left_out} of {len(reconstruction)} poses, which no image places"])
-                if right is not None and right != describe_camera(reconstruction):
-                    print_lines([f"  its camera: --camera {right}"])
+                if corrected.format == "trajectory" and corrected.pose_format != reconstruction.pose_format:
+                    print_lines([f"  its rows: those of {corrected.pose_format.program}, not of the given file"])
+                if right is not None and not is_same:
+                    print_lines([f"  its camera: --camera {camera_file or right}"])
     if report is not None:
         write_page(report / PAGE, result.name, reconstruction, matches, verdict, fix)
         echo(report / PAGE, err=is_quiet)
@@ -143,6 +155,20 @@ def check_result(result: Path, options: ResultOptions) -> None:
 
 PAGE = "result.html"
 JUNIT = "JUnit XML"
+
+
+def write_camera(path: Path, fixed: Reconstruction) -> None:
+    """Write the camera of a corrected result, or that of each image if they differ, as `--camera` takes it."""
+    import numpy as np
+
+    from stadia.data.camera_file import store_camera
+    from stadia.geometry.cameras import Intrinsics
+    from stadia.io.records.formats import RADTAN
+
+    K, (width, height) = fixed.K, fixed.sizes[0].tolist()
+    K = K[0] if np.array_equal(K, np.broadcast_to(K[0], K.shape)) else K
+    lens = (RADTAN, fixed.distortion[0]) if fixed.distortion[0].any() else None
+    store_camera(path, Intrinsics(K, height, width), f"corrected with {fixed.path.name}", lens)
 
 
 def describe_camera(reconstruction: Reconstruction) -> str:

@@ -35,11 +35,13 @@ class Correction:
     """A result with its mistakes undone.
 
     path: its file or folder.
+    camera: the file of its camera; None if the result has the camera, or it did not change.
     reconstruction: its cameras and poses.
     verdict: the verdict on it.
     """
 
     path: Path
+    camera: Path | None
     reconstruction: Reconstruction
     verdict: ReconstructionVerdict
 
@@ -84,7 +86,7 @@ def write_page(
             causes=_list_causes(verdict),
             purposes=_list_purposes(verdict, fix),
             details=_list_details(verdict),
-            corrected=b"" if fix is None else pack_correction(fix.path, reconstruction.path),
+            corrected=b"" if fix is None else pack_correction(fix, reconstruction.path),
             corrected_name="" if fix is None else f"{reconstruction.path.name}, whose verdict is {fix.verdict.grade}",
             pair=[*pictures[:1], *pictures[len(shown) :]],
             positions=np.asarray(find_centers(pose_images(reconstruction, matches).T_camera_world), float),
@@ -191,20 +193,21 @@ def describe_finding(verdict: ReconstructionVerdict) -> str:
     return f"No single cause explains the error of the poses; {count}."
 
 
-def pack_correction(path: Path, given: Path) -> bytes:
+def pack_correction(fix: Correction, given: Path) -> bytes:
     """Return a .zip archive of a corrected result, whose paths are those of the given one; empty if it is too large."""
     from stadia.io.output_files import pack_files
     from stadia.io.records.json_scenes import find_transforms, move_transforms
 
+    path, cameras = fix.path, [] if fix.camera is None else [fix.camera]
     if path.is_dir():
-        data = pack_files(path)
+        data = pack_files(path, *cameras)
     else:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / (given.name if given.is_file() else path.name)
             copy.write_bytes(path.read_bytes())
             if (file := find_transforms(copy)) is not None:
                 move_transforms(file, path.parent, given.parent)
-            data = pack_files(copy)
+            data = pack_files(copy, *cameras)
     return data if len(data) <= MAX_CORRECTED_BYTES else b""
 
 

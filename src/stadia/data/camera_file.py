@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.data.config import CameraConfig
@@ -76,9 +77,7 @@ def write_camera_file(request: CameraRequest) -> list[str]:
         _refuse_center(known, request)
     lens = _find_distortion(request, known, notes)
     replaced = describe_camera_file(path)
-    values = {"format": FORMAT, "K": known.K.tolist(), "height": known.height, "width": known.width, "origin": origin}
-    values |= {} if lens is None else {"distortion": {"model": lens.model, "coefficients": lens.coefficients.tolist()}}
-    write_json(path, values)
+    store_camera(path, known, origin, None if lens is None else (lens.model, lens.coefficients))
     skew_px = float(known.K[..., 0, 1].max())
     if abs(skew_px) > MAX_SKEW_PX:
         notes.append(f"note: K has a skew of {skew_px:.2f} px, which lenses do not have: calibrate without it")
@@ -87,6 +86,27 @@ def write_camera_file(request: CameraRequest) -> list[str]:
         notes.insert(0, f"note: replaced the earlier camera ({replaced})")
     view = f"{known.width}x{known.height}, field of view {across_deg:.1f} x {down_deg:.1f} degrees"
     return [f"{path}: {origin}; {view}", *notes, *describe_focal_lengths(known)]
+
+
+def store_camera(
+    path: Path, camera: Intrinsics, origin: str, lens: tuple[str, NDArray[np.float64]] | None = None
+) -> None:
+    """Write a file of a camera as every command reads it.
+
+    path: the file.
+    camera: K in pixels, and the size of its images.
+    origin: where K is from.
+    lens: name of the distortion model, and its coefficients; None without distortion.
+    """
+    values = {
+        "format": FORMAT,
+        "K": camera.K.tolist(),
+        "height": camera.height,
+        "width": camera.width,
+        "origin": origin,
+    }
+    values |= {} if lens is None else {"distortion": {"model": lens[0], "coefficients": lens[1].tolist()}}
+    write_json(path, values)
 
 
 def _refuse_videos(folder: Path) -> None:

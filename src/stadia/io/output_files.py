@@ -303,11 +303,12 @@ def write_marked_png(path: Path, image: NDArray[Any], mark: str) -> None:
         stream.write(data[:at] + whole + data[at:])
 
 
-def pack_files(path: Path) -> bytes:
-    """Return a .zip archive of a file, or of the files in a folder and its subfolders."""
+def pack_files(*paths: Path) -> bytes:
+    """Return a .zip archive of files, and of the files in folders and their subfolders."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in [path] if path.is_file() else sorted(path.rglob("*")):
-            if file.is_file():
-                archive.write(file, file.relative_to(path.parent))
+        for path in paths:
+            for file in [path] if path.is_file() else sorted(path.rglob("*")):
+                if file.is_file():
+                    archive.write(file, file.relative_to(path.parent))
     return stream.getvalue()

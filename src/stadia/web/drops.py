@@ -6,7 +6,7 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -74,7 +74,7 @@ class Drop:
     size: bytes of its files.
     count: number of its files.
     skipped: number of files that were left out, because their name was there already or their kind is unknown.
-    fixed: the corrected result; None without one.
+    fixed: the corrected result, and its camera if it is another file; empty without one.
     about: of a stored verdict, whose files are gone, what was dropped; else empty.
     """
 
@@ -82,7 +82,7 @@ class Drop:
     size: int = 0
     count: int = 0
     skipped: int = 0
-    fixed: Path | None = None
+    fixed: Sequence[Path] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -375,8 +375,8 @@ def judge_drop(drop: Drop, words: list[str], store: Callable[[Drop], None]) -> N
         if not drop.has_page:
             job.state, job.error = "open", why or "the result cannot be judged"
             return
-        drop.fixed = next(iter(sorted(drop.corrected.glob("*"))), None)
-        if drop.fixed is not None and (file := find_transforms(drop.fixed)) is not None:
+        drop.fixed = sorted(drop.corrected.glob("*"))
+        for file in filter(None, map(find_transforms, drop.fixed)):
             move_transforms(
                 file, file.parent, drop.result
             )  # The user puts it next to the images, where the given one is.
@@ -432,7 +432,7 @@ def _read_page(request: Request) -> bytes:
 async def download_fixed(request: Request) -> Response:
     """Reply with the corrected result in a .zip archive."""
     fixed = _find(request).fixed
-    if fixed is None:
+    if not fixed:
         raise ConfigError(
             "corrected files",
             found="none",
@@ -440,7 +440,7 @@ async def download_fixed(request: Request) -> Response:
             fix="read its verdict",
         )
     headers = {"content-disposition": 'attachment; filename="stadia-corrected.zip"'}
-    return Response(await run_in_threadpool(pack_files, fixed), media_type="application/zip", headers=headers)
+    return Response(await run_in_threadpool(pack_files, *fixed), media_type="application/zip", headers=headers)
 
 
 async def _remove(request: Request) -> None:
@@ -457,7 +457,7 @@ def _find(request: Request) -> Drop:
         if stored is not None:
             drop = Drop(VideoJob(stored.folder, name=stored.record.name, state="done"), about=stored.record.about)
             drop.job.is_stored = True
-            drop.fixed = next(iter(sorted(drop.corrected.glob("*"))), None)
+            drop.fixed = sorted(drop.corrected.glob("*"))
             session.keep_drop(drop, key)
     found: Drop = find_kept(session.drops, key, UPLOAD)
     return found

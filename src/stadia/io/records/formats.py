@@ -22,7 +22,8 @@ class Format:
     program: name of the program; "" for numbers that several programs write.
     columns: names of the numbers of one pose, in order: t (time), frame, x y z, qw qx qy qz, rx ry rz (rotation
         vector), heading pitch roll (degrees), R (9 numbers, row by row), R.T (9 numbers, column by column), matrix (12
-        or 16 numbers of [R | t], row by row) and other words, which are not used.
+        numbers of [R | t], row by row), last_row (the numbers 0 0 0 1 after them), matrix.T (16 numbers, column by
+        column) and other words, which are not used.
     keys: keys of these numbers in JSON, or names of the array in an .npz, of which the first is used. "a.b" is the key
         b inside a.
     is_scattered: whether each number has a key of its own.
@@ -101,6 +102,9 @@ TUM = Format("tum", "t x y z qx qy qz qw", source="cvg.cit.tum.de/data/datasets/
 EUROC = Format("euroc", "t x y z qw qx qy qz", source="EuRoC MAV data set, state_groundtruth_estimate0")
 KITTI = Format("kitti", "matrix", source="KITTI odometry, devkit/readme.txt")
 KITTI_NUMBERED = Format("kitti", "frame matrix", source="KITTI-360, data_poses")
+KITTI_4X4 = Format("kitti", "matrix last_row", source="KITTI-360, cam0_to_world.txt")
+KITTI_COLUMNS = Format("kitti", "matrix.T", source="Eigen: a matrix in memory")
+REDWOOD = Format("Redwood", "matrix last_row", source="redwood-data.org/indoor/fileformat.html: .log")
 VIRTUAL_KITTI = Format("Virtual KITTI", "frame camera matrix", direction=W2C, source="Virtual KITTI 2, extrinsic.txt")
 KAPTURE = Format("kapture", "t device qw qx qy qz x y z", direction=W2C, source="kapture, kapture_format.adoc")
 ARKIT_SCENES = Format("ARKitScenes", "t rx ry rz x y z", direction=W2C, source="ARKitScenes, DATA.md: .traj")

@@ -19,7 +19,7 @@ ROTATION_TOLERANCE = 1e-2  # of the entries of R R^T; files have at least 6 digi
 ROUNDING = 1e-12  # of the entries of R R^T, up to which a matrix is a rotation and stays as it is
 MIN_ROWS = 3  # number of rows from which lengths of 1 are no coincidence
 
-_WIDTHS = {"matrix": 12, "R": 9, "R.T": 9}
+_WIDTHS = {"matrix": 12, "last_row": 4, "matrix.T": 16, "R": 9, "R.T": 9}
 """Numbers of a column of `Format.columns` that has more than one."""
 
 
@@ -56,6 +56,8 @@ def make_poses(numbers: Array, format: Format, where: Callable[[int], str]) -> A
     T = np.tile(np.eye(4), (len(rows), 1, 1))
     if "matrix" in start_of:
         T[:, :3] = rows[:, start_of["matrix"] :][:, :12].reshape(-1, 3, 4)
+    elif "matrix.T" in start_of:
+        T[:, :3] = rows[:, start_of["matrix.T"] :][:, :16].reshape(-1, 4, 4).mT[:, :3]
     else:
         T[:, :3, 3] = rows[:, [start_of[axis] for axis in "xyz"]]
     if "R" in start_of:
@@ -109,6 +111,8 @@ def write_numbers(T_world_camera: Array, format: Format) -> Array:
         "R": T[:, :3, :3].reshape(-1, 9),
         "R.T": T[:, :3, :3].mT.reshape(-1, 9),
         "matrix": T[:, :3].reshape(-1, 12),
+        "last_row": T[:, 3],
+        "matrix.T": T.mT.reshape(-1, 16),
     }
     return np.hstack([parts[column] for column in format.columns.split()])
 

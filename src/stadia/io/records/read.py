@@ -27,7 +27,17 @@ from stadia.io.input_files import (
 )
 from stadia.io.number_rows import parse_numbers
 from stadia.io.records import arrays, colmap, glb, json_scenes, kapture, photogrammetry
-from stadia.io.records.formats import ANY_TRAJECTORY, JSON_PROGRAMS, TrajectoryFormat
+from stadia.io.records.formats import (
+    ANY_TRAJECTORY,
+    JSON_PROGRAMS,
+    KITTI,
+    KITTI_4X4,
+    KITTI_COLUMNS,
+    POSITION_FIRST,
+    ROTATION_FIRST,
+    TrajectoryFormat,
+)
+from stadia.io.records.poses import write_numbers
 from stadia.io.records.reconstruction import (
     Reconstruction,
     add_depth_folder,
@@ -44,7 +54,7 @@ from stadia.io.records.rows import (
     read_text_poses,
     refuse_positions,
 )
-from stadia.io.records.trajectory import Trajectory, write_kitti_trajectory
+from stadia.io.records.trajectory import Trajectory
 
 Array = NDArray[np.float64]
 
@@ -290,6 +300,10 @@ NSVF_ROWS = [4, 3, 1, 1, 2]
 """Numbers in the rows of NSVF's intrinsics.txt: f cx cy 0, three zeros, the nearest depth, the scale, and the size."""
 
 
+KEPT_ROWS = (KITTI_4X4, KITTI_COLUMNS, POSITION_FIRST, ROTATION_FIRST)
+"""Rows without times that are written as they were read; others are written as KITTI's."""
+
+
 def _write_trajectory(reconstruction: Reconstruction, out: Path) -> None:
     """Write poses as rows of TUM, EuRoC or KITTI like the original's; a folder gets K.txt too."""
     source = _find_trajectory(reconstruction.path)
@@ -319,12 +333,12 @@ def _write_rows(reconstruction: Reconstruction, source: Path | None, out: Path) 
             times_s = [Decimal(t).scaleb(-9) for t in times_ns]
             write_lines(out, (f"{t:.9f} {' '.join(map(repr, row))}" for t, row in zip(times_s, numbers, strict=True)))
         return
+    format = reconstruction.pose_format if reconstruction.pose_format in KEPT_ROWS else KITTI
+    lines = [" ".join(map(repr, row)) for row in write_numbers(T, format).tolist()]
     frames = [find_image_number(name) for name in reconstruction.names]
     if None not in frames and all(first < second for first, second in pairwise(frames)):  # type: ignore[operator]
-        rows = T[:, :3].reshape(-1, 12).tolist()
-        write_lines(out, (f"{n} {' '.join(map(repr, row))}" for n, row in zip(frames, rows, strict=True)))
-    else:
-        write_kitti_trajectory(out, Trajectory(T))
+        lines = [f"{number} {line}" for number, line in zip(frames, lines, strict=True)]
+    write_lines(out, lines)
 
 
 def _write_K(reconstruction: Reconstruction, path: Path) -> None:
@@ -492,6 +506,11 @@ def choose_output(reconstruction: Reconstruction, out: Path) -> Path:
     if format.is_like_original and format.finds(path):
         suffix = path.suffix if path.is_file() else ""
     out = out if out.suffix == suffix or not suffix else out.with_name(out.name + suffix)
+    check_new_path(out)
+    return out
+
+
+def check_new_path(out: Path) -> None:
+    """Raise StadiaError if a path exists."""
     if os.path.lexists(out):  # also a link to nowhere, through which a file would be written elsewhere
         raise StadiaError(out, found="a file, a folder or a link", expected="a new name", fix="choose another name")
-    return out

@@ -94,7 +94,8 @@ def read_text_poses(path: Path, format: TrajectoryFormat | None, *, is_reference
         return _read_g2o(path, lines)
     if lines and lines[0].startswith("# kapture format"):
         return _read_kapture(path, lines)
-    table = _parse_rows(path, _join_matrix_lines(lines), format)
+    joined = _join_matrix_lines(lines)
+    table = _parse_rows(path, joined, format)
     if table.values.shape[1] == 18 and (table.values[:, -4:] == LAST_ROW).all():
         return _read_virtual_kitti(table)
     if (columns := _find_named_columns(table)) is None and (columns := _find_columns_by_values(table)) is not None:
@@ -103,7 +104,9 @@ def read_text_poses(path: Path, format: TrajectoryFormat | None, *, is_reference
         return _leave_gaps(seven, table)
     found = _find_format(table, columns, format, is_reference=is_reference)
     if found is TrajectoryFormat.KITTI:
-        return note_format(_leave_gaps(_read_matrices(table), table), format, found)
+        read = _read_matrices(table)
+        read = read if joined is lines else replace(read, pose_format=formats.REDWOOD)
+        return note_format(_leave_gaps(read, table), format, found)
     if columns is None:
         names = (formats.EUROC if found is TrajectoryFormat.EUROC else formats.TUM).columns.split()
         columns = {name: column for column, name in enumerate(names)}
@@ -478,17 +481,18 @@ def _read_matrices(table: Table) -> Reconstruction:
     """Return poses of rows of 12 or 16 numbers, which a frame number may precede."""
     values, name, frames = table.values, table.path.name, None
     note = tuple[str, ...]()
+    format = formats.KITTI if values.shape[1] in (12, 13) else formats.KITTI_4X4
     if values.shape[1] == 16 and not np.array_equal(values[0, -4:], LAST_ROW):
         if (values[:, 3::4] != LAST_ROW).any():
             found, fix = f"a last row {values[0, -4:].tolist()}", "write each pose row by row"
             raise DataError(table.line(0), found=found, expected="0 0 0 1", fix=fix)
-        values = np.swapaxes(values.reshape(-1, 4, 4), 1, 2).reshape(-1, 16)
+        format = formats.KITTI_COLUMNS
         note = (f"the 4x4 poses of {name} are read column by column: their last column is 0 0 0 1",)
     if values.shape[1] in (13, 17):
         frames = _parse_frame_numbers(table, range(len(values)))
         values = values[:, 1:]
     return replace(
-        make_reconstruction(table.path, make_poses(values, formats.KITTI, table.line), "", pose_format=formats.KITTI),
+        make_reconstruction(table.path, make_poses(values, format, table.line), "", pose_format=format),
         frames=frames,
         notes=note,
     )
