@@ -235,6 +235,19 @@ def test_a_robust_alignment_leaves_wrong_poses_wrong() -> None:
     assert np.flatnonzero(found.is_wrong).tolist() == [3, 6, 9]
 
 
+def test_positions_that_fit_by_chance_do_not_turn_cameras() -> None:
+    """Any two of three positions fit exactly; the rotations, which are known as well, must not pay for it."""
+    target, source = T_TRUE[:3].copy(), T_TRUE[:3].copy()
+    centers = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0.3, 0]])
+    moved = centers @ Rotation.from_euler("z", 4, degrees=True).as_matrix().T + np.diag([0, 0, 0.3])
+    source[:, :3, :3] = Rotation.from_rotvec(0.008 * np.eye(3)).as_matrix() @ source[:, :3, :3]
+    for T, at in ((target, centers), (source, moved)):
+        T[:, :3, 3] = -np.einsum("nij,nj->ni", T[:, :3, :3], at)
+    assert compare_poses(target, source).degrees.min() > 3
+    known = compare_poses(target, source, of_turns=1e-5 * np.eye(9), of_moves=1e-4 * np.eye(9))
+    assert known.degrees.max() < 1
+
+
 def test_the_mean_square_of_noise_is_taken_away() -> None:
     random = np.random.default_rng(0)
     for true in (0.0, 0.5):

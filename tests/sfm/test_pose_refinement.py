@@ -29,7 +29,14 @@ from stadia.sfm.match_triangulation import (
 )
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.pose_adjustment import choose_points, keep_world
-from stadia.sfm.pose_deviations import SHARED_DEG, SHARED_PX, draw_shared_errors, measure_covariances
+from stadia.sfm.pose_deviations import (
+    SHARED_DEG,
+    SHARED_PX,
+    draw_shared_errors,
+    find_parts,
+    measure_camera_deviations,
+    measure_covariances,
+)
 from stadia.sfm.pose_refinement import adjust_poses
 from stadia.sfm.sparse_map import LensCamera, SparseMap, align_cameras, import_pycolmap
 
@@ -257,6 +264,58 @@ def test_deviations_are_those_of_trials() -> None:
         off.append(np.linalg.norm(np.linalg.inv(moved)[:, :3, 3] - np.linalg.inv(T)[:, :3, 3], axis=1))
     found = np.sqrt(np.mean(np.square(turned))), np.sqrt(np.mean(np.square(off)))
     assert np.median(measured, 0) == pytest.approx(found, rel=0.35)
+
+
+def make_exact_map(T: Array, seen: NDArray[np.bool_], seed: int = 0) -> SparseMap:
+    """Points (P,) that poses (F, 4, 4) see where `seen` (F, P) says so, with noise of NOISE_PX."""
+    random = np.random.default_rng(seed)
+    points = random.uniform((-3, -2, 4), (5, 2, 8), (seen.shape[1], 3))
+    exact = make_map(T, points, np.zeros((*seen.shape, 2)))
+    exact = replace(exact, xy=exact.camera.project(exact.in_camera()))
+    kept = seen[tuple(exact.observed.T)]
+    xy = exact.xy[kept] + NOISE_PX * random.standard_normal((int(kept.sum()), 2))
+    return replace(exact, observed=exact.observed[kept], xy=xy)
+
+
+def test_parts_share_a_camera_as_measurements_of_it_do() -> None:
+    """The information of parts that no point joins adds up: the poses of one are no more known to the other."""
+    halves = np.zeros((COUNT, 160), bool)
+    halves[:4, :80] = halves[4:, 80:] = True
+    both = make_exact_map(T_TRUE, halves)
+    alone = [make_exact_map(T_TRUE, halves & rows[:, None]) for rows in (np.arange(COUNT) < 4, np.arange(COUNT) >= 4)]
+    of_focal = [measure_covariances(one, free=("focal",))[0].of_cameras[0, 0, 0] for one in (both, *alone)]
+    assert of_focal[0] == pytest.approx(1 / (1 / of_focal[1] + 1 / of_focal[2]), rel=0.5)
+    assert len(measure_covariances(both, free=("focal",))) == 2
+
+
+def test_points_of_two_images_join_no_parts() -> None:
+    """They tell nothing of the scale between the parts."""
+    seen = np.zeros((COUNT, 200), bool)
+    seen[:4, :80] = seen[4:, 80:160] = True
+    seen[3:5, 160:] = True  # 40 points of the images between the parts
+    assert [part.tolist() for part in find_parts(make_exact_map(T_TRUE, seen))] == [[0, 1, 2, 3], [4, 5, 6, 7, 8]]
+    seen[2, 160:180] = True  # 20 have a depth, which gives the place of an image, and no scale
+    assert [part.tolist() for part in find_parts(make_exact_map(T_TRUE, seen))] == [[0, 1, 2, 3, 4], [5, 6, 7, 8]]
+    seen[5, 160:180] = True
+    assert [part.tolist() for part in find_parts(make_exact_map(T_TRUE, seen))] == [[*range(COUNT)]]
+
+
+def test_a_camera_alone_is_known_as_well_as_poses_are() -> None:
+    exact = make_exact_map(T_TRUE, np.ones((COUNT, 80), bool))
+    cameras = np.zeros(COUNT, np.intp)
+    deviations = [
+        measure_camera_deviations(exact, cameras, ("focal",), (noise, noise))[0, 0] for noise in (0.0, 1e-3, 1e-2, 1e9)
+    ]
+    assert sorted(deviations) == deviations
+    (free,) = measure_covariances(exact, cameras, ("focal",))
+    assert deviations[-1] == pytest.approx(np.sqrt(free.of_cameras[0, 0, 0]), rel=0.05)
+    assert deviations[0] < 0.5 * deviations[-1]
+
+
+def test_a_camera_that_may_be_off_makes_poses_uncertain() -> None:
+    exact = make_exact_map(T_TRUE, np.ones((COUNT, 80), bool))
+    known, open_ = (measure_covariances(exact, known=names)[0].deviations_deg for names in ((), ("focal", "center")))
+    assert (open_ > known).all()
 
 
 def test_a_gain_is_sure_only_beyond_the_scatter_of_pairs() -> None:

@@ -119,7 +119,7 @@ class PoseDifference:
         return np.linalg.norm(self.moves, axis=1)
 
 
-def align_robustly(T_source: Array, T_target: Array) -> Array:
+def align_robustly(T_source: Array, T_target: Array, known_to: tuple[float, float] = (0.0, 0.0)) -> Array:
     """Return the source poses in the world of the target ones, which may contain wrong poses.
 
     Rotations and positions count by their scatter, and each pose by its error (iteratively reweighted least squares, so
@@ -127,6 +127,8 @@ def align_robustly(T_source: Array, T_target: Array) -> Array:
     and takes the best: where rotations drift, the positions hold the world, and where a part is wrong, another part.
 
     T_source, T_target: (N, 4, 4) world-to-camera poses.
+    known_to: standard deviations of a rotation, radians, and of a position, in the unit of `T_source`. Errors below
+        them do not count: else a few poses that fit by chance hold the world.
     """
     R, R_target = T_source[:, :3, :3], T_target[:, :3, :3]
     a, b = find_centers(T_source), find_centers(T_target)
@@ -139,7 +141,8 @@ def align_robustly(T_source: Array, T_target: Array) -> Array:
     if len(a) >= PIECES * MIN_PIECE:
         piece = np.arange(len(a)) * PIECES // len(a)
         starts += [(np.where(piece == number, 1.0, 1e-6), 1e-2, 1e-2) for number in range(PIECES)]
-    found = [_align(R, R_target, a, b, *start) for start in starts]
+    least = max(known_to[0], LEAST_SPREAD), known_to[1] / extent
+    found = [_align(R, R_target, a, b, *start, least) for start in starts]
     _, Q, scale, t = min(found, key=lambda one: one[0])
     moved = np.tile(np.eye(4), (len(a), 1, 1))
     moved[:, :3, :3] = R @ Q.T
@@ -149,7 +152,14 @@ def align_robustly(T_source: Array, T_target: Array) -> Array:
 
 
 def _align(
-    R: Array, R_target: Array, a: Array, b: Array, weight: Array, spread_turn: float, spread_move: float
+    R: Array,
+    R_target: Array,
+    a: Array,
+    b: Array,
+    weight: Array,
+    spread_turn: float,
+    spread_move: float,
+    least: tuple[float, float],
 ) -> tuple[float, Array, float, Array]:
     """Return the cost, and rotation, scale and translation from a source to a target world.
 
@@ -157,6 +167,7 @@ def _align(
     a, b: (N, 3) positions.
     weight: (N,) weights of the poses at the start.
     spread_turn, spread_move: scatter of rotations, radians, and of positions at the start.
+    least: least scatter of rotations, and of positions in the unit of `a`.
     """
     of_turns = of_moves = weight
     Q, scale, t = np.eye(3), 1.0, np.zeros(3)
@@ -175,7 +186,8 @@ def _align(
         t = middle_b - scale * Q @ middle_a
         turn = np.linalg.norm(so3_log(R @ Q.T @ R_target.swapaxes(1, 2)), axis=1)
         move = np.linalg.norm(scale * a @ Q.T + t - b, axis=1)
-        spread_turn, spread_move = (max(float(np.median(error)), LEAST_SPREAD) for error in (turn, move))
+        spread_turn = max(float(np.median(turn)), least[0])
+        spread_move = max(float(np.median(move)), least[1] * scale, LEAST_SPREAD)
         if number < ROUNDS // 2:
             of_turns, of_moves = (
                 1 / np.maximum(error / spread, 1.0) for error, spread in ((turn, spread_turn), (move, spread_move))
@@ -204,7 +216,8 @@ def compare_poses(
     of_moves: (3 N, 3 N) covariance of the adjusted positions in the unit of `T_adjusted` squared; None for exact poses.
     """
     count = len(T_given)
-    T = align_robustly(T_adjusted, T_given)
+    known_to = tuple(0.0 if C is None else float(np.median(_find_deviations(C))) for C in (of_turns, of_moves))
+    T = align_robustly(T_adjusted, T_given, known_to)
     spans = [float(np.linalg.norm(np.ptp(find_centers(poses), axis=0))) for poses in (T, T_adjusted)]
     extent = max(spans[0], 1e-300)
     turns = so3_log(T_given[:, :3, :3] @ T[:, :3, :3].swapaxes(1, 2))

@@ -74,6 +74,14 @@ better; beyond CLEAR, if they fit better.
 
 STAGES = 4
 
+UNSURE_NOISE = 0.25
+"""Share of the change of poses after cameras alone that counts as noise of the given poses, if held-out matches do not
+surely confirm it: most is the scatter of the adjustment.
+"""
+
+MEDIAN_LENGTH = 1.538
+"""Median length of vectors of three normally distributed numbers of deviation 1."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AdjustedCamera:
@@ -231,7 +239,8 @@ def adjust_poses(
         pass
     best = found.best
     sparse = triangulate_view(best.view, MAX_ERROR_PX)
-    covariances = measure_covariances(sparse, group_cameras(posed), found.free)
+    known = ("focal", *names)
+    covariances = measure_covariances(sparse, group_cameras(posed), found.free, known=known)
     widened = [_widen(part, best, found.others) for part in covariances]
     return AdjustedPoses(
         given=posed,
@@ -373,8 +382,28 @@ def _adjust_cameras(
         return None
     changed = [*changed, "focal"] if "aspect" in changed and "focal" not in changed else changed
     groups = group_cameras(given.posed)
-    deviations = measure_camera_deviations(triangulate_view(now.view, MAX_ERROR_PX), groups, changed)
-    return after, changed, _describe_cameras(given, now, deviations)
+    sparse = triangulate_view(now.view, MAX_ERROR_PX)
+    is_noisy = compare_held_out(now.held, after.held).is_sure()
+    noise = np.array(_measure_noise(given.posed, after.posed)) * (1.0 if is_noisy else UNSURE_NOISE)
+    deviations = measure_camera_deviations(sparse, groups, changed, (noise[0], noise[1]))
+    cameras = _describe_cameras(given, now, deviations)
+    if not any(camera.is_claimed(name, CLAIM) for camera in cameras for name in changed):
+        return None
+    return after, changed, cameras
+
+
+def _measure_noise(given: PosedImages, after: PosedImages) -> tuple[float, float]:
+    """Return the standard deviations of a coordinate of given rotations, radians, and positions, from adjusted ones."""
+    T, T_after = given.T_camera_world, after.T_camera_world
+    turns = so3_log(T[:, :3, :3] @ T_after[:, :3, :3].swapaxes(1, 2))
+    moves = find_centers(T) - find_centers(T_after)
+    moved = (T_after != T).any((1, 2))  # others have too few matches
+    if not moved.any():
+        return np.inf, np.inf
+    of_turns, of_moves = (
+        float(np.median(np.linalg.norm(errors[moved], axis=1))) / MEDIAN_LENGTH for errors in (turns, moves)
+    )
+    return of_turns, of_moves
 
 
 def _measure_cameras(
@@ -382,10 +411,11 @@ def _measure_cameras(
 ) -> list[AdjustedCamera]:
     """Return what the adjustment makes of each camera; with a `count`, the adjustment of so many points an image."""
     groups = group_cameras(given.posed)
+    known = ("center", "lens") if given.posed.lenses is None else ("center",)
     sparse = triangulate_view(adjusted.view, MAX_ERROR_PX)
     sparse = choose_points(sparse, count) if count else sparse
     deviations = np.full((int(groups.max()) + 1, PARAMETERS), np.inf)
-    for part in measure_covariances(sparse, groups, free):
+    for part in measure_covariances(sparse, groups, free, known=known):
         found = np.sqrt(np.diagonal(part.of_cameras, axis1=1, axis2=2))
         deviations[part.cameras] = np.fmin(deviations[part.cameras], found)
     return _describe_cameras(given, adjusted, deviations)
