@@ -184,6 +184,40 @@ def test_squares_that_were_padded_are_not_stretched() -> None:
     np.testing.assert_allclose(pose_images(replace(RIGHT, K=stretched, sizes=squares), MATCHES).K, RIGHT.K, atol=1e-9)
 
 
+def turn_pixels(xy: Array) -> Array:
+    return np.column_stack([SIZE[1] - 1 - xy[:, 1], xy[:, 0]])
+
+
+def turn_upright() -> tuple[Reconstruction, ImageMatches]:
+    """Return the right result and the matches of images that are turned by 90 degrees: x right becomes y down."""
+    turn = np.eye(4)
+    turn[:2, :2] = [[0, -1], [1, 0]]
+    K, (cx, cy) = RIGHT.K.copy(), LENS[:2, 2]
+    K[:, :2, 2] = SIZE[1] - 1 - cy, cx
+    sizes = RIGHT.sizes[:, ::-1]
+    pairs = [
+        replace(pair, xy_first=turn_pixels(pair.xy_first), xy_second=turn_pixels(pair.xy_second))
+        for pair in MATCHES.pairs
+    ]
+    upright = replace(
+        RIGHT, T_camera_world=turn @ RIGHT.T_camera_world, K=K, sizes=sizes, distortion=np.zeros((COUNT, 4))
+    )
+    return upright, replace(MATCHES, sizes=sizes, pairs=pairs)
+
+
+@pytest.mark.parametrize("fitted", ["padded", "cropped"])
+@pytest.mark.parametrize("is_upright", [False, True])
+def test_squares_are_padded_or_cropped_as_the_matches_show(is_upright: bool, fitted: str) -> None:
+    """VGGT pads or crops portrait images by an option, other networks crop landscape ones; depth maps are as large."""
+    right, matches = turn_upright() if is_upright else (RIGHT, MATCHES)
+    scale = 518 / (max(SIZE) if fitted == "padded" else min(SIZE))
+    K = scale_intrinsics(right.K, np.full((COUNT, 2), scale))
+    K[:, :2, 2] += (518 - scale * right.sizes) / 2
+    posed = pose_images(replace(right, K=K, sizes=np.full_like(right.sizes, 518)), matches)
+    np.testing.assert_allclose(posed.K, right.K, atol=1e-9)
+    assert any(f"{fitted} to 518x518" in note for note in posed.notes)
+
+
 # -- mistakes and cures
 
 
@@ -470,6 +504,24 @@ def test_matches_far_off_the_axis_are_left_out_and_counted() -> None:
     )
     assert any("are left out" in note for note in view.posed.notes)
     assert all(np.isfinite(pair.xy_first).all() for pair in view.list_pairs())
+
+
+@pytest.mark.parametrize("fitted", ["padded", "cropped"])
+def test_depth_maps_are_squares_as_the_camera_is(fitted: str) -> None:
+    scale = 518 / (max(SIZE) if fitted == "padded" else min(SIZE))
+    K = scale_intrinsics(RIGHT.K, np.full((COUNT, 2), scale))
+    K[:, :2, 2] += (518 - scale * RIGHT.sizes) / 2
+    x, y = (np.rint((np.arange(518) + 0.5 - 259) / scale + side / 2 - 0.5).astype(int) for side in SIZE)
+    inside = (y[:, None] >= 0) & (y[:, None] < SIZE[1]) & (x >= 0) & (x < SIZE[0])
+    maps = [
+        np.where(inside, depth[y.clip(0, SIZE[1] - 1)[:, None], x.clip(0, SIZE[0] - 1)], np.nan)
+        for depth in draw_depth_maps(lambda z, length: z)
+    ]
+    result = replace(RIGHT, K=K, sizes=np.full_like(RIGHT.sizes, 518), depth=lambda row: maps[row])
+    view = view_matches(pose_images(result, MATCHES), MATCHES)
+    found = measure_depth(result, view, triangulate_view(view))
+    assert found is not None
+    assert found.error < 0.01
 
 
 def draw_depth_maps(values) -> list[NDArray[np.float32]]:  # type: ignore[no-untyped-def]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,8 @@ class PosedImages:
     times_s: (F,) times on the clock of the reconstruction, seconds, if poses were assigned by time.
     px_of_file: (F, 2) pixels of K as the file has it, for a pixel of the image; None if they are equal.
     lenses: (F,) the Lens of each image that has another model, and None of the others; None if all have coefficients.
-    is_square: whether K and depth maps belong to squares to which the images were padded or cropped, not stretched.
+    squares: "padded" or "cropped" if K and depth maps belong to squares to which the images were fitted so, without
+        being stretched; "" if they do not.
     """
 
     images: NDArray[np.intp]
@@ -70,7 +72,7 @@ class PosedImages:
     times_s: Array | None = None
     px_of_file: Array | None = None
     lenses: NDArray[np.object_] | None = None
-    is_square: bool = False
+    squares: Literal["", "padded", "cropped"] = ""
 
     def project(self, row: int, points: Array) -> Array:
         """Return the pixels (N, 2) of points (N, 2) with z = 1 in the axes of one image's camera.
@@ -164,27 +166,31 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
     sizes = np.where(reconstruction.sizes[rows] > 0, reconstruction.sizes[rows], matches.sizes[images])
     scale = matches.sizes[images] / sizes
     width, height = sizes[0]
-    is_square = _is_padded(K, sizes, scale)
-    if is_square:
-        scale[:, 1] = scale[:, 0]
-        fitted = "padded" if (matches.sizes[images[0]] * (1, -1)).sum() > 0 else "cropped"
-        notes += (f"K belongs to images that were {fitted} to {width}x{height}, as VGGT does; it was scaled and moved",)
-    elif (np.abs(scale - 1) > 1e-3).any():
-        notes += (f"K belongs to images of {width}x{height}; it was scaled to the images of this folder",)
     distortion, known_s = reconstruction.distortion[rows], None if wanted is None else wanted[images]
-    K = scale_intrinsics(K, scale)
-    K[:, :2, 2] += (matches.sizes[images] - scale * sizes) / 2  # 0 unless bars were added or cut off
     lenses = None if reconstruction.lenses is None else reconstruction.lenses[rows]
-    return PosedImages(
-        images, T, K, distortion, matches.sizes[images], rows, how, notes, known_s, 1 / scale, lenses, is_square
-    )
+    posed = PosedImages(images, T, K, distortion, matches.sizes[images], rows, how, notes, known_s, None, lenses)
+    if _are_fitted_squares(K, sizes, scale):
+        posed = _unfit_squares(posed, sizes, matches)
+        note = (
+            f"K belongs to images that were {posed.squares} to {width}x{height}, as VGGT does; it was scaled and moved"
+        )
+        return replace(posed, notes=(*notes, note))
+    if (np.abs(scale - 1) > 1e-3).any():
+        notes += (f"K belongs to images of {width}x{height}; it was scaled to the images of this folder",)
+    return replace(posed, K=scale_intrinsics(K, scale), notes=notes, px_of_file=1 / scale)
 
+
+MIN_SQUARES_GAIN = 1.2
+"""Least factor by which more matches fit the unusual squares, padded or cropped; wrong poses fit some by chance."""
+
+FITTED_MATCHES = 20_000
+"""Most matches by which both are compared."""
 
 MAX_ASPECT_ERROR = 0.02
 """Largest difference from 1 of fy over fx of square pixels, and of the aspects of two images of one shape."""
 
 
-def _is_padded(K: Array, sizes: NDArray[np.int64], scale: Array) -> bool:
+def _are_fitted_squares(K: Array, sizes: NDArray[np.int64], scale: Array) -> bool:
     """Return whether K (N, 3, 3) has square pixels in square images (N, 2), but the images are not square.
 
     scale: (N, 2) pixels of an image for a pixel of K. An image that was stretched to a square has no square pixels.
@@ -192,6 +198,38 @@ def _is_padded(K: Array, sizes: NDArray[np.int64], scale: Array) -> bool:
     is_stretched = np.abs(scale[:, 1] / scale[:, 0] - 1) > MAX_ASPECT_ERROR
     has_square_pixels = np.abs(K[:, 1, 1] / K[:, 0, 0] - 1) < MAX_ASPECT_ERROR
     return bool((is_stretched & has_square_pixels & (sizes[:, 0] == sizes[:, 1])).all())
+
+
+def _unfit_squares(posed: PosedImages, squares: NDArray[np.int64], matches: ImageMatches) -> PosedImages:
+    """Return the images with K for them as they are: padded or cropped to squares, whichever fits the matches better.
+
+    Without a clear difference, portrait images were cropped and others padded, as VGGT does without an option.
+
+    posed: the images with K for squares.
+    squares: (F, 2) sizes of the squares, pixels.
+    matches: matches between the images.
+    """
+
+    def unfit(squares_are: Literal["padded", "cropped"]) -> PosedImages:
+        scale = posed.sizes / squares
+        factor = (scale.max(1) if squares_are == "padded" else scale.min(1))[:, None].repeat(2, 1)
+        K = scale_intrinsics(posed.K, factor)
+        K[:, :2, 2] += (posed.sizes - factor * squares) / 2  # bars were added or cut off
+        return replace(posed, K=K, px_of_file=1 / factor, squares=squares_are)
+
+    padded, cropped = unfit("padded"), unfit("cropped")
+    is_portrait = posed.sizes[0, 1] > posed.sizes[0, 0]
+    usual, other = (cropped, padded) if is_portrait else (padded, cropped)
+    is_other = _measure_fit(other, matches) > MIN_SQUARES_GAIN * _measure_fit(usual, matches)
+    return other if is_other else usual
+
+
+def _measure_fit(posed: PosedImages, matches: ImageMatches) -> float:
+    """Return the share of at most FITTED_MATCHES matches that are near their epipolar lines; 0 without matches."""
+    view = view_matches(posed, matches)
+    at = np.linspace(0, len(view.features.ends) - 1, min(len(view.features.ends), FITTED_MATCHES)).astype(int)
+    lines, _ = measure_matches(view, np.empty((0, 3)), np.full(len(view.xy), -1), at)
+    return float((lines < MAX_MISS_PX).mean()) if len(at) else 0.0
 
 
 def make_camera_error(reconstruction: Reconstruction) -> DataError:

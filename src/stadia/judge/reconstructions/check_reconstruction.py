@@ -441,8 +441,7 @@ def replace_posed(reconstruction: Reconstruction, before: PosedImages, after: Po
         rows = np.arange(len(rows))
     T, K, distortion = changed.T_camera_world.copy(), changed.K.copy(), changed.distortion.copy()
     T[rows] = after.T_camera_world
-    sizes = np.where(changed.sizes[rows] > 0, changed.sizes[rows], after.sizes)
-    scale = (sizes / after.sizes).astype(np.float64)
+    scale = np.ones((len(rows), 2)) if after.px_of_file is None else after.px_of_file
     for row, at in enumerate(rows):
         if (before.K[row] == after.K[row]).all() and (before.distortion[row] == after.distortion[row]).all():
             continue

@@ -80,8 +80,8 @@ def measure_depth(reconstruction: Reconstruction, view: VirtualView, sparse: Spa
         height, width = values.shape
         size = view.posed.sizes[row]
         scale = np.array([width, height]) / size
-        if view.posed.is_square and width == height:
-            scale[1] = scale[0]
+        if view.posed.squares and width == height:
+            scale[:] = scale.min() if view.posed.squares == "padded" else scale.max()
         x, y = np.rint((at + 0.5 - size / 2) * scale + np.array([width, height]) / 2 - 0.5).astype(int).T
         inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
         sampled = np.full(len(at), np.nan)
