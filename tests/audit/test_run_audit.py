@@ -149,6 +149,12 @@ def test_new_verdicts_are_posted_to_this_machine_only(dataset: Path, tmp_path: P
             check_webhook(elsewhere)
 
 
+@pytest.mark.parametrize("ending", ["\u00fc", " new", "\r\nHost: x"])
+def test_an_address_that_no_request_can_hold_is_refused(ending: str) -> None:
+    with refuses(ConfigError, where="--webhook", expected="an http address of this machine"):
+        check_webhook(f"http://127.0.0.1:8000/{ending}")
+
+
 def test_a_recording_that_still_changes_waits_alone(tmp_path: Path) -> None:
     """Those next to it in a known dataset are judged."""
     for name in ("seq-01", "seq-02"):

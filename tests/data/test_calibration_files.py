@@ -83,6 +83,16 @@ def test_several_cameras_of_a_file_keep_their_own_lens(tmp_path: Path) -> None:
         read_calibration(tmp_path / "calibration.toml")
 
 
+def test_K_and_D_of_toml_are_not_those_that_cameracalibrator_prints(tmp_path: Path) -> None:
+    file = tmp_path / "rig.toml"
+    tables = (
+        f"[{name}]\nK = [[{fx}.0, 0.0, 320.0], [0.0, {fx}.0, 240.0], [0.0, 0.0, 1.0]]\nD = [0.1, 0.0, 0.0, 0.0]\n"
+        for name, fx in (("left", 600), ("right", 700))
+    )
+    file.write_text("".join(tables))
+    assert [(camera.name, camera.K[0, 0]) for camera in read_calibration(file)] == [("left", 600), ("right", 700)]
+
+
 def test_a_model_that_is_the_key_of_its_camera_is_not_a_pinhole(tmp_path: Path) -> None:
     camera = {
         "fx": 190.9,

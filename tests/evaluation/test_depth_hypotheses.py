@@ -149,5 +149,8 @@ def test_truth_that_wrapped_around_is_named() -> None:
     (note,) = explain_depth(change(pairs, lambda z: z, lambda z: np.mod(z, 65.536)), METRES)
     assert "wraps around at 65.5" in note
     assert explain_depth(change(pairs, lambda z: z, lambda z: np.minimum(z, 65.536)), METRES) == []
+    wrapped, far = change(pairs, lambda z: z, lambda z: np.mod(z, 65.536)), pairs[0][0].copy()
+    far.flat[np.flatnonzero(pairs[0][1] < 60)[:600]] = 150.0  # in one image, more than the 345 that wrapped
+    assert any("wraps around at 65.5" in note for note in explain_depth([(far, wrapped[0][1]), *wrapped[1:]], METRES))
     outliers = np.random.default_rng(0).random(pairs[0][0].shape) < 0.02
     assert explain_depth(change(pairs, lambda z: np.where(outliers, 70.0, z)), METRES) == []

@@ -47,6 +47,15 @@ class TestRecordings:
         assert len(names) == 6
         assert all(name.startswith(("best-", "worst-")) and "-set-" in name for name in names)
 
+    def test_a_folder_with_files_is_refused_before_anything_is_predicted(
+        self, tmp_path: Path, drive: Make, red_reader: Make
+    ) -> None:
+        (tmp_path / "drawn").mkdir()
+        (tmp_path / "drawn" / "mine.png").touch()
+        with refuses(StadiaError, where="drawn", expected="a new or empty folder"):
+            self.evaluate(red_reader(), [drive(name="set/a")], tmp_path / "out", error_maps=tmp_path / "drawn")
+        assert not (tmp_path / "out").exists()
+
     def test_score_files_for_the_report(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         result = self.evaluate(red_reader(), [drive(name="set/a")], tmp_path)
         depth, path = result.write(tmp_path / "scores", "set-metric", {"checkpoint": "best, step 7"})

@@ -357,6 +357,16 @@ def test_rows_that_repeat_the_row_before_are_left_out(tmp_path: Path) -> None:
         read_trajectory(path)
 
 
+@pytest.mark.parametrize("width", [8, 12, 16])
+def test_a_row_that_is_cut_off_is_named_with_the_numbers_it_should_have(width: int, tmp_path: Path) -> None:
+    rows = make_rows() if width == 8 else np.tile(np.eye(4).ravel()[:width], (12, 1))
+    lines = [" ".join(map(str, row)) for row in rows.tolist()]
+    path = tmp_path / "est.txt"
+    path.write_text("\n".join([*lines[:-1], lines[-1][: len(lines[-1]) // 2]]))
+    with refuses(DataError, where="est.txt, line 12", found="last row, which is cut off", expected=f"{width} numbers"):
+        read_trajectory(path)
+
+
 def test_a_covariance_behind_a_pose_leaves_w_last(tmp_path: Path) -> None:
     rows = np.hstack([make_rows(), np.tile(np.diag([1e-4] * 6).ravel(), (12, 1))])
     np.savetxt(tmp_path / "est.txt", rows, fmt="%.6f")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import cv2
@@ -32,7 +33,9 @@ from stadia.sfm.map_evidence import (
     measure_zoom,
     select_frames,
 )
+from stadia.sfm.map_files import VideoMap
 from stadia.sfm.map_parts import CameraEstimate, MappedParts, _split_wrong_joins
+from stadia.sfm.map_video import _rank_map
 from stadia.sfm.pair_matching import (
     OVERLAP,
     FramePair,
@@ -262,6 +265,16 @@ EVIDENCE = MapEvidence(
     view_turn_deg=60.0,
     has_camera=False,
 )
+
+
+def test_a_map_that_no_match_confirms_ranks_below_one_that_some_confirm() -> None:
+    def rank(unexplained: float) -> tuple[int, float]:
+        found = object.__new__(VideoMap)
+        object.__setattr__(found, "verdict", judge_map(replace(EVIDENCE, unexplained=unexplained)))
+        return _rank_map(found)
+
+    assert rank(math.nan)[1] == 0
+    assert rank(0.9)[1] > rank(math.nan)[1]
 
 
 @pytest.mark.parametrize(

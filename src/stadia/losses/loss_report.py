@@ -1,14 +1,14 @@
 """The result that every loss returns, sums of several results, and reductions over pixels and processes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stadia.core.errors import RunError
+from stadia.core.errors import ConfigError, RunError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,26 @@ class LossReport:
         """Return the report of weighted, differentiable scalar terms. `values` are further fields of the report."""
         total = torch.stack(list(terms.values())).sum()
         return cls(total, {name: value.detach() for name, value in terms.items()}, maps, **values)
+
+
+def check_report(report: object, key: str, *, maps: Sequence[str], logged: Sequence[str] = ()) -> LossReport:
+    """Return what a loss returned, which a user may have written.
+
+    key: the configuration's key of the loss, for the error.
+    maps: maps that the recipe reads.
+    logged: logged scalars that it reads.
+
+    Raises ConfigError if it is no LossReport, or one of them is missing.
+    """
+    expected = f"a LossReport with the maps {', '.join(maps)}" + "".join(f", and the logged {name}" for name in logged)
+    if not isinstance(report, LossReport):
+        raise ConfigError(key, found=f"a loss that returns a {type(report).__name__}", expected=expected)
+    missing = [name for name in maps if name not in report.maps] + [
+        name for name in logged if name not in report.logged
+    ]
+    if missing:
+        raise ConfigError(key, found=f"a loss that returns no {', '.join(missing)}", expected=expected)
+    return report
 
 
 # -- combine several losses of one batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
+from tests.data.rendered_world import write_video
 from tests.refusals import refuses
 
 from stadia.cli.main import run
@@ -141,6 +143,26 @@ def test_a_rig_of_kalibr_is_judged_by_one_command(tmp_path: Path, capsys: pytest
     assert len(record["pairs"]) + record["pairs_without_a_shared_view"] == 3
     assert [pair["name"] for pair in record["pairs"]] == ["cam0, cam1", "cam0, cam2", "cam1, cam2"]
     assert ended.value.code in (0, None)
+
+
+def test_K_is_that_of_smaller_images_of_one_shape(tmp_path: Path) -> None:
+    images, chain = write_rig(tmp_path, ("cam0", "cam1", "cam2"))
+    for file in images.rglob("*.png"):
+        cv2.imwrite(str(file), cv2.resize(cv2.imread(str(file)), (320, 200)))
+    for camera in read_rig(images, chain):
+        np.testing.assert_allclose(camera.K, [[250, 0, 159.5], [0, 250, 99.5], [0, 0, 1]])
+    for file in images.rglob("*.png"):
+        cv2.imwrite(str(file), cv2.imread(str(file))[:, 40:280])
+    with refuses(DataError, found="images of 240x200", expected="640x400"):
+        read_rig(images, chain)
+
+
+def test_a_video_in_place_of_a_folder_of_images_is_refused(tmp_path: Path) -> None:
+    images, chain = write_rig(tmp_path, ("cam0", "cam1", "cam2"))
+    shutil.rmtree(images / "cam1")
+    write_video(images / "cam1.mp4", [np.zeros((48, 64, 3), np.uint8)] * 3)
+    with refuses(DataError, where="cam1.mp4", expected="a folder of images"):
+        read_rig(images, chain)
 
 
 def test_images_that_do_not_belong_to_the_rig_are_refused(tmp_path: Path) -> None:

@@ -161,6 +161,14 @@ def test_either_file_may_be_the_inverse_one() -> None:
         assert is_right(verdict.T_hand_camera, robot.T_hand_camera)
 
 
+def test_inverse_poses_are_inverted_once() -> None:
+    robot = make_robot(11)
+    log = replace(robot, T_base_hand=invert_pose(robot.T_base_hand))
+    verdict = judge(log, tries_inverse=False)
+    assert list_causes(verdict) == ["inverse"]
+    assert "does not show which" not in verdict.reason
+
+
 def test_columns_of_kortex_are_read(tmp_path: Path) -> None:
     rows = ["x,y,z,theta_x,theta_y,theta_z", "0.1,0.2,0.3,90.0,0.0,90.0", "0.1,0.2,0.4,90.0,0.0,0.0"]
     (tmp_path / "robot.csv").write_text("\n".join(rows) + "\n")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from stadia.io.metrics_table import read_rows
 from stadia.judge.depth import TrainingRecord
 from stadia.judge.finding import read_valid_findings
 from stadia.losses.loss_report import LossReport, combine_losses
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.report.run_comparison import write_comparison
 from stadia.report.run_files import read_run
 from stadia.training import recipes, workflow
@@ -75,6 +77,17 @@ def test_a_class_of_the_user_trains_and_is_needed_to_resume(
         workflow.train(small, resume=run.folder)
     with refuses(RunError, fix="recipe_class"):
         workflow.train(small, resume=trained_small, recipe_class=Doubled)
+
+
+class Mapless(SelfSupervisedLoss):
+    def __call__(self, *inputs: Any, **settings: Any) -> LossReport:
+        return replace(super().__call__(*inputs, **settings), maps={})
+
+
+def test_a_loss_without_maps_is_refused_by_its_name(small: SelfsupConfig) -> None:
+    loss = small.loss.model_copy(update={"name": f"{__name__}:Mapless"})
+    with refuses(ConfigError, where="loss.name", found="no residual, winner, unwarped, warped"):
+        workflow.dry_run(small.model_copy(update={"loss": loss}))
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
         words = [word for column, word in enumerate(content.translate(separators).split()) if column not in texts]
         if not words:
             continue
-        row = _parse_row(f"{path}, line {number}", words, width, expected)
+        row = _parse_row(f"{path}, line {number}", words, width, expected, is_last=number == len(lines))
         if row is None:
             lost += 1
             continue
@@ -295,15 +295,18 @@ def _find_header(lines: Sequence[str], separators: Mapping[int, str]) -> tuple[t
     return header, skipped, len(lines), set()
 
 
-def _parse_row(where: str, words: Sequence[str], width: int, expected: str) -> list[float] | None:
+def _parse_row(where: str, words: Sequence[str], width: int, expected: str, *, is_last: bool) -> list[float] | None:
     """Return the numbers of a row; None for a row without a pose, which has inf or NaN.
 
     width: count of the numbers in the rows before; 0 for the first row.
+    is_last: whether it is in the last line of the file.
     """
     if width and len(words) != width:
         if len(words) < width and "nan" in words:
             return None
-        found, wanted = f"{len(words)} columns after rows of {width}", expected
+        found, wanted = f"{len(words)} numbers", f"{width} numbers, as in the rows before"
+        if is_last and len(words) < width:
+            found = f"{len(words)} numbers in the last row, which is cut off"
         if {len(words), width} == {12, 13}:
             found = "a row with a frame number after one without" if width == 12 else "a row without a frame number"
             wanted = "12 numbers in each row, or 13 in each"

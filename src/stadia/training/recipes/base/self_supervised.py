@@ -26,7 +26,7 @@ from stadia.evaluation.plots.motion_chart import draw_motions
 from stadia.geometry.cameras import depth_from_inverse, resize_camera
 from stadia.losses.affine_brightness import BrightnessGate, find_saturated_pixels
 from stadia.losses.config import SelfSupervisedLossConfig, load_loss
-from stadia.losses.loss_report import LossReport, add_terms
+from stadia.losses.loss_report import LossReport, add_terms, check_report
 from stadia.losses.reprojection import find_masked_pixels
 from stadia.losses.selfsup_loss import RATIO_EPS, SelfSupervisedLoss
 from stadia.losses.sparse_depth import MeasuredTerms
@@ -112,6 +112,11 @@ def choose_teacher(config: ConfigT) -> ConfigT:
     return config.model_copy(update={"teacher": teacher})
 
 
+def _check(report: object) -> LossReport:
+    maps = ("residual", "winner", "unwarped", "warped")
+    return check_report(report, "loss.name", maps=maps, logged=("warped_over_unwarped",))
+
+
 class ViewSynthesis:
     """The photometric loss with its logged statistics, and the validation scores of depth and motion.
 
@@ -138,7 +143,7 @@ class ViewSynthesis:
         names, model = batch.source_names, self.config.model
         predicted, prediction = prediction, self.take_motion(batch, prediction)
         held = self.gate(prediction, step) if self.gate else prediction
-        report = self.loss(batch.targets, held, names, step, road=road)
+        report = _check(self.loss(batch.targets, held, names, step, road=road))
         if self.measured is not None:
             report = add_terms(report, self.measured(batch.targets, prediction, names))
         if self.gate and self.gate.training:
@@ -248,7 +253,7 @@ class ViewSynthesis:
         """
         prediction = replace(predicted, inverse_depth_right=None, log_uncertainty=None, brightness=None)
         prediction = self.take_motion(batch, prediction)
-        report = self.loss(batch.targets, prediction, batch.source_names, end)
+        report = _check(self.loss(batch.targets, prediction, batch.source_names, end))
         scores: dict[str, Tensor | float] = {
             "residual": report.maps["residual"].mean(dim=(1, 2, 3)),
             "residual_unwarped": report.maps["unwarped"].mean(dim=(1, 2, 3)),
@@ -260,7 +265,7 @@ class ViewSynthesis:
         if log_uncertainty is not None:
             if self.gate:
                 calibrated = replace(prediction, brightness=self.gate(predicted, step).brightness)
-                report = self.loss(batch.targets, calibrated, batch.source_names, end)
+                report = _check(self.loss(batch.targets, calibrated, batch.source_names, end))
             scores |= compute_uncertainty_scores(report.maps["residual"], log_uncertainty)
         true_m = batch.targets.depth_m
         if true_m is not None:

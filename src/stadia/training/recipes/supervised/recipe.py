@@ -24,7 +24,7 @@ from stadia.geometry.cameras import inverse_from_depth
 from stadia.io.run_facts import RecipeFacts
 from stadia.losses.config import SparseDepthConfig, load_loss
 from stadia.losses.loss_balance import DataSetBalance
-from stadia.losses.loss_report import LossReport, combine_losses, masked_mean
+from stadia.losses.loss_report import LossReport, check_report, combine_losses, masked_mean
 from stadia.losses.sparse_depth import SparseDepthLoss
 from stadia.networks.depth.depth_network import (
     AffineDepthNetwork,
@@ -181,7 +181,7 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
     def training_step(self, batch: Batch) -> LossReport:
         inverse_depth = self.model(batch.inputs.image, batch.inputs.camera).inverse_depth[0]
         true_m = _read_labels(batch)
-        report = self.loss(inverse_depth, true_m)
+        report = check_report(self.loss(inverse_depth, true_m), "loss.name", maps=("log_error",))
         if self.config.balance == "min_norm" and self.training:
             report = self._balance_data_sets(report, batch)
         if self.teacher is not None:
