@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,13 +18,14 @@ from tests.sfm.test_sparse_map import observe
 from tests.sfm.textured_room import HEIGHT, WIDTH, TexturedRoom
 
 from stadia.core.verdict import Verdict
+from stadia.data.frame_selection import KeyFrames
 from stadia.data.video.video_map import MapVerdictRecord, find_map_folder, read_map
 from stadia.geometry.align import umeyama
 from stadia.geometry.image_features import find_features
 from stadia.judge.error import Measured, MeasuredError
 from stadia.judge.map_verdict import CAMERA, PATH, MapEvidence, MapVerdict, judge_map
 from stadia.sfm.camera_intervals import PARAMETERS, LensIntervals
-from stadia.sfm.describe_map import describe_verdict
+from stadia.sfm.describe_map import describe_keys, describe_verdict
 from stadia.sfm.map_error import measure_evidence
 from stadia.sfm.map_evidence import (
     MAX_CONTRADICTING,
@@ -265,6 +268,16 @@ EVIDENCE = MapEvidence(
     view_turn_deg=60.0,
     has_camera=False,
 )
+
+
+@pytest.mark.parametrize(("keys", "lines"), [(10, 1), (19, 0)])
+def test_images_of_a_folder_that_are_no_keyframes_are_counted(keys: int, lines: int, tmp_path: Path) -> None:
+    stream = SimpleNamespace(source=tmp_path, first=0)
+    (*described,) = describe_keys(KeyFrames(list(range(keys)), frames=20), stream)  # type: ignore[arg-type]
+    assert len(described) == lines
+    assert all("10 of 20 images" in line and "0.8% of the width" in line for line in described)
+    stream.source = tmp_path / "drive.mp4"
+    assert list(describe_keys(KeyFrames([0, 9], frames=20), stream)) == []  # type: ignore[arg-type]
 
 
 def test_a_map_that_no_match_confirms_ranks_below_one_that_some_confirm() -> None:

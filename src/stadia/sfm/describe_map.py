@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from stadia.core.verdict import Verdict
+from stadia.data.frame_selection import KEY_MOTION, KeyFrames
 from stadia.data.video.video_camera import CAMERA_ADVICE
 from stadia.data.video.video_map import MASK, find_map_folder
 from stadia.judge.map_verdict import CAMERA, PATH, MapVerdict
@@ -18,6 +19,23 @@ from stadia.sfm.map_files import VideoMap, describe_intervals, find_photo_lens, 
 from stadia.sfm.map_video import MappedVideo
 from stadia.sfm.road_sweep import find_travel_direction
 from stadia.sfm.sparse_map import FrameStatus, LensCamera, count_status
+
+MAX_KEY_SHARE = 0.9
+"""Share of the images of a folder above which it is not worth a line that the others are no keyframes."""
+
+
+def describe_keys(keys: KeyFrames, stream: FrameStream) -> Iterator[str]:
+    """Yield a line about how many images of a folder are keyframes, and why the others are not.
+
+    keys: the keyframes.
+    stream: the images.
+    """
+    count = keys.frames - stream.first
+    if stream.source.is_dir() and len(keys.keys) < MAX_KEY_SHARE * count:
+        yield (
+            f"  keyframes: the map is made of {len(keys.keys)} of {count} images. The others moved too little"
+            f" since the last keyframe (at least {KEY_MOTION:.1%} of the width), or have no detail"
+        )
 
 
 def describe_map(mapped: MappedVideo) -> Iterator[str]:
@@ -38,6 +56,7 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
         for (height, width), lens in zip(stream.photos.sizes[1:], found.lenses[1:], strict=True):
             focal_px = find_photo_lens(found, lens).resized(height, width).focal_px
             yield f"  photos of {width}x{height} have another camera: focal length {focal_px:.6g} px"
+    yield from describe_keys(found.keys, stream)
     yield f"  frames: {', '.join(f'{count} {name}' for name, count in status.items())}"
     if rotating := find_rotating(found, poses):
         yield f"  frames that turn without moving: {len(rotating)}"
