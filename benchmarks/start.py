@@ -9,6 +9,9 @@ their first line.
 
 `--photo`: measure the processor time of `stadia predict PHOTO` from the shell to the files, after one run that compiles
 the modules. `--before` is the folder `src` of another version, which takes turns.
+
+`--result RESULT --images FOLDER`: measure the processor time until `stadia check RESULT --images FOLDER` opens the
+first image.
 """
 
 # mypy: disable-error-code="union-attr"
@@ -90,7 +93,37 @@ def print_first_lines(run: str, data: str, repeats: int) -> None:
         print(f"{name:12} {here:.2f} s to its first line{'' if here < GOAL_S else f'  above {GOAL_S} s'}")
 
 
-PHOTO_GOAL_S = 2.5
+PHOTO_GOAL_S, IMAGE_GOAL_S = 2.5, 0.8
+FIRST_IMAGE = """
+import os, sys, time
+from pathlib import Path
+
+folder = sys.argv[sys.argv.index("--images") + 1]
+
+
+def stop(event, arguments):
+    if event == "open" and str(arguments[0]).startswith(folder) and Path(str(arguments[0])).is_file():
+        print(time.process_time(), flush=True)
+        os._exit(0)
+
+
+sys.addaudithook(stop)
+from stadia.__main__ import main
+
+main()
+"""
+"""A program that runs a command until it opens the first file of `--images`."""
+
+
+def print_first_image(result: str, images: str, repeats: int) -> None:
+    """Print the processor seconds until `stadia check` opens the first image."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {"PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
+        words = [sys.executable, "-c", FIRST_IMAGE, "check", result, "--images", images]
+        runs = [run_command(*words, **environment) for _ in range(repeats + 1)]
+    median = statistics.median(float(run.output.split()[-1]) for run in runs[1:])
+    goal = "" if median < IMAGE_GOAL_S else f"  above {IMAGE_GOAL_S} s"
+    print(f"check RESULT --images: {median:.2f} s of processor until the first image{goal}")
 
 
 def print_photo(photo: Path, before: str, repeats: int) -> None:
@@ -120,7 +153,12 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--photo", type=Path)
     parser.add_argument("--before", default="")
+    parser.add_argument("--result")
+    parser.add_argument("--images")
     arguments = parser.parse_args()
+    if arguments.result is not None:
+        print_first_image(arguments.result, arguments.images, arguments.repeats)
+        return
     if arguments.photo is not None:
         print_photo(arguments.photo, arguments.before, arguments.repeats)
         return

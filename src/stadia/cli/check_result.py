@@ -79,12 +79,9 @@ def check_result(result: Path, options: ResultOptions) -> None:
     if junit is not None:
         junit = check_replaceable(expand_home(junit), JUNIT, inputs=[result, images], force=options.force)
 
-    from stadia.cli.result_page import Correction, write_page
     from stadia.io.records.read import check_new_path, choose_output, read_reconstruction, write_reconstruction
     from stadia.judge.purposes import parse_purpose
-    from stadia.judge.reconstructions.check_reconstruction import judge_reconstruction, replace_camera
     from stadia.sfm.image_matches import check_images, match_images
-    from stadia.sfm.match_triangulation import make_camera_error
 
     purposes = [parse_purpose(text) for text in options.purposes]
     with show_progress() as bars:
@@ -95,10 +92,13 @@ def check_result(result: Path, options: ResultOptions) -> None:
             if camera is not None and Path(camera).is_file():
                 camera_file = written.with_suffix(".K.json")
                 check_new_path(camera_file)
-        if camera is None and not reconstruction.has_camera:
-            raise make_camera_error(reconstruction)
+        _check_camera(reconstruction, camera)
         check_images(reconstruction, images)
         matches = match_images(images, track=bars.track)
+
+        from stadia.cli.result_page import Correction, write_page
+        from stadia.judge.reconstructions.check_reconstruction import judge_reconstruction, replace_camera
+
         reconstruction = replace_camera(reconstruction, matches, camera)
         for _ in bars.track(range(1), 1, "judging"):
             verdict = judge_reconstruction(reconstruction, matches, purposes)
@@ -151,6 +151,13 @@ def check_result(result: Path, options: ResultOptions) -> None:
             print_lines(list_annotations(str(result), cases))
     if code:
         raise typer.Exit(code)
+
+
+def _check_camera(reconstruction: Reconstruction, camera: str | None) -> None:
+    if camera is None and not reconstruction.has_camera:
+        from stadia.sfm.match_triangulation import make_camera_error
+
+        raise make_camera_error(reconstruction)
 
 
 PAGE = "result.html"

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import rq
 
 from stadia.core.errors import DataError
 from stadia.geometry.conventions import write_poses
@@ -167,6 +166,8 @@ def read_idr_npz(path: Path) -> Reconstruction:
 
     Raises DataError for a matrix that is no projection.
     """
+    from scipy.linalg import rq  # slow to import
+
     arrays = read_npz(path)
     numbers = sorted(int(name.rpartition("_")[2]) for name in arrays if _WORLD_MATRIX.fullmatch(name))
     T, K = np.tile(np.eye(4), (len(numbers), 1, 1)), np.empty((len(numbers), 3, 3))

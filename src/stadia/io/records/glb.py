@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
 from stadia.geometry.conventions import OPENGL
@@ -154,6 +153,8 @@ def _walk(path: Path, scene: Mapping[str, Any]) -> Iterator[tuple[int, Array]]:
 
 
 def _parse_node(node: Mapping[str, Any]) -> Array:
+    from scipy.spatial.transform import Rotation  # slow to import
+
     if "matrix" in node:
         return np.array(node["matrix"], np.float64).reshape(4, 4).T
     T = np.eye(4)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.io.atomic_files import atomic_folder, write_lines
@@ -319,6 +318,8 @@ def _write_rows(reconstruction: Reconstruction, source: Path | None, out: Path) 
     T = reconstruction.T_world_camera
     if reconstruction.times_s is not None:
         is_w_first = source is not None and read_trajectory(source, is_reference=True).w_first
+        from scipy.spatial.transform import Rotation  # slow to import
+
         quaternions = Rotation.from_matrix(T[:, :3, :3]).as_quat()
         numbers = np.hstack([T[:, :3, 3], quaternions[:, [3, 0, 1, 2]] if is_w_first else quaternions]).tolist()
         if reconstruction.times_ns is not None:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
 from stadia.geometry.poses import from_rotation_translation, invert_pose
@@ -74,6 +73,8 @@ class RotationReading:
 
     def make_rotations(self, numbers: Array) -> Array:
         """Return rotations (N, 3, 3) of the numbers (N, 4), (N, 3) or (N, 9)."""
+        from scipy.spatial.transform import Rotation  # slow to import
+
         if self.kind == "quaternion":
             return Rotation.from_quat(numbers if self.order == "xyzw" else numbers[:, [1, 2, 3, 0]]).as_matrix()
         if self.kind == "matrix":
@@ -131,6 +132,8 @@ def write_robot_log(path: Path, T_base_hand: Array, names: Sequence[str], times_
     names: N names of images; empty without names.
     times_s: (N,) times; None without times.
     """
+    from scipy.spatial.transform import Rotation  # slow to import
+
     quaternions = Rotation.from_matrix(T_base_hand[:, :3, :3]).as_quat()
     header = ["image"] * bool(names) + ["t"] * (times_s is not None) + ["x", "y", "z", "qx", "qy", "qz", "qw"]
     lines = ["# poses of a hand, corrected by stadia", ",".join(header)]
