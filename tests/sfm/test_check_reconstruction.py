@@ -166,6 +166,17 @@ def test_the_order_of_rows_with_names_does_not_matter() -> None:
     assert here.error == there.error
 
 
+def test_the_judgement_shows_its_steps_from_which_the_remaining_time_follows() -> None:
+    steps = list[tuple[str, int]]()
+
+    def track(items, count, what):  # type: ignore[no-untyped-def]
+        steps.append((what, count))
+        return items
+
+    judge_reconstruction(RIGHT, MATCHES, (), track)
+    assert steps == [("adjusting", 4)]
+
+
 def test_an_image_of_half_size_is_no_mistake_if_the_file_names_its_size() -> None:
     half = replace(RIGHT, K=scale_intrinsics(RIGHT.K, np.full((COUNT, 2), 0.5)), sizes=RIGHT.sizes // 2)
     assert judge_reconstruction(half, MATCHES).grade == Verdict.USABLE

@@ -101,7 +101,7 @@ def check_result(result: Path, options: ResultOptions) -> None:
 
         reconstruction = replace_camera(reconstruction, matches, camera)
         for _ in bars.track(range(1), 1, "judging"):
-            verdict = judge_reconstruction(reconstruction, matches, purposes)
+            verdict = judge_reconstruction(reconstruction, matches, purposes, bars.track)
     record, fix = describe_verdict(verdict), None
     if not is_quiet:
         print_lines(list_lines(result, verdict, verbose=options.verbose))

@@ -204,6 +204,7 @@ def judge_reconstruction(
     reconstruction: Reconstruction,
     matches: ImageMatches,
     purposes: Sequence[Purpose] = (),
+    track: TrackProgress = no_progress,
     *,
     threads: int | None = None,
 ) -> ReconstructionVerdict:
@@ -212,11 +213,12 @@ def judge_reconstruction(
     reconstruction: cameras and poses.
     matches: independent matches.
     purposes: what it is to be good for; empty for all of PURPOSES.
+    track: shows progress.
     threads: number of threads; None takes one for each processor.
 
     Raises DataError if fewer than 3 images have a pose, or the reconstruction has no camera.
     """
-    measured = measure_reconstruction(reconstruction, matches, threads=threads)
+    measured = measure_reconstruction(reconstruction, matches, track, threads=threads)
     notes = list(reconstruction.notes)
     if (left_out := len(matches.pairs) - len(measured.matches.pairs)) > 0:
         notes.append(f"matches of {left_out} pairs of images are left out: their places look alike, but differ")
