@@ -4,10 +4,10 @@
 
 CLIPS.csv has the columns `id`, `file` (relative to the CSV), `is_mappable` ("yes" or "no"; others have no answer and
 are left out), `camera_determined` ("yes" or "no") and `split` ("choose" for clips by which thresholds are chosen,
-"judge" and "unseen20" for the others). A path is judged right if it is usable for a clip that can be mapped, and
-unusable or refused for one that cannot. A camera is judged right if it is usable where the motion determines it, and
-doubtful elsewhere. Of a video, the first `frames` times `stride` frames are read. Finished clips are in FOLDER with
-all measurements, and are not mapped again.
+"judge", "unseen20" and "unseen2026" for the others). A path is judged right if it is usable for a clip that can be
+mapped, and unusable or refused for one that cannot. A camera is judged right if it is usable where the motion
+determines it, and doubtful elsewhere. Of a video, the first `frames` times `stride` frames are read. Finished clips
+are in FOLDER with all measurements, and are not mapped again.
 
 benchmarks/clips.csv lists public clips with source, licence and answers; fetch them, and add the column `file`.
 """
