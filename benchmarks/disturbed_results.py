@@ -565,8 +565,7 @@ def measure_truth(result: Reconstruction, truth: Reconstruction) -> dict[str, fl
     steps = [R[1:] @ R[:-1].swapaxes(1, 2) for R in (R_found, R_true)]
     between_deg = np.degrees(Rotation.from_matrix(steps[0].swapaxes(1, 2) @ steps[1]).magnitude())
     in_world = np.einsum("nji,nj->ni", R_true, found.turns[kept])
-    count = 3 * int(kept.sum())
-    drift_rad = measure_change(in_world, np.zeros((count, count)), np.linspace(0, 1, len(kept))[kept]).value
+    drift_rad = measure_change(in_world, np.zeros((len(in_world), 3, 0)), np.linspace(0, 1, len(kept))[kept]).value
     aspects = [one.K[:, 1, 1] / one.K[:, 0, 0] for one in (result, truth)]
     edges = [one.distortion[:, 0] * (one.sizes.max(1) / 2) ** 3 / truth.K[:, 0, 0] ** 2 for one in (result, truth)]
     offset_px = np.median(result.K[:, :2, 2] - truth.K[:, :2, 2], axis=0)

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.refine_reconstruction import RefinedReconstruction, refine_poses, write_refined
+from stadia.sfm import pose_deviations
 from stadia.sfm.held_out import HeldOutGain, compare_held_out
 from stadia.sfm.image_matches import ImageMatches, list_following
 from stadia.sfm.map_evidence import measure_epipolar, measure_errors
@@ -32,10 +33,12 @@ from stadia.sfm.pose_adjustment import choose_points, keep_world
 from stadia.sfm.pose_deviations import (
     SHARED_DEG,
     SHARED_PX,
-    draw_shared_errors,
+    SharedErrors,
     find_parts,
     measure_camera_deviations,
     measure_covariances,
+    measure_free_cameras,
+    select_observations,
 )
 from stadia.sfm.pose_refinement import adjust_poses
 from stadia.sfm.sparse_map import LensCamera, SparseMap, align_cameras, import_pycolmap
@@ -213,9 +216,10 @@ def test_errors_that_neighbors_share_grow_with_the_change_of_view() -> None:
     T = T_TRUE[[0, 0, COUNT - 1]]
     sparse = make_map(T, points, np.zeros((3, len(points), 2)))
     sparse = replace(sparse, xy=sparse.camera.project(sparse.in_camera()))
-    same = draw_shared_errors(replace(sparse, T_camera_world=T[[0, 0, 0]]))
+    every = np.arange(len(sparse.xy))
+    same = SharedErrors(replace(sparse, T_camera_world=T[[0, 0, 0]])).draw(every)
     assert np.abs(same).max() < 1e-6
-    drawn = draw_shared_errors(sparse).reshape(3, len(points), -1)
+    drawn = SharedErrors(sparse).draw(every).reshape(3, len(points), -1)
     rays = np.linalg.inv(T)[:, None, :3, 3] - points
     rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
     middle = rays.sum(0) / np.linalg.norm(rays.sum(0), axis=-1, keepdims=True)
@@ -283,7 +287,8 @@ def test_parts_share_a_camera_as_measurements_of_it_do() -> None:
     halves[:4, :80] = halves[4:, 80:] = True
     both = make_exact_map(T_TRUE, halves)
     alone = [make_exact_map(T_TRUE, halves & rows[:, None]) for rows in (np.arange(COUNT) < 4, np.arange(COUNT) >= 4)]
-    of_focal = [measure_covariances(one, free=("focal",))[0].of_cameras[0, 0, 0] for one in (both, *alone)]
+    cameras = np.zeros(COUNT, np.intp)
+    of_focal = [measure_free_cameras(one, cameras, ("focal",))[0, 0] ** 2 for one in (both, *alone)]
     assert of_focal[0] == pytest.approx(1 / (1 / of_focal[1] + 1 / of_focal[2]), rel=0.5)
     assert len(measure_covariances(both, free=("focal",))) == 2
 
@@ -307,8 +312,7 @@ def test_a_camera_alone_is_known_as_well_as_poses_are() -> None:
         measure_camera_deviations(exact, cameras, ("focal",), (noise, noise))[0, 0] for noise in (0.0, 1e-3, 1e-2, 1e9)
     ]
     assert sorted(deviations) == deviations
-    (free,) = measure_covariances(exact, cameras, ("focal",))
-    assert deviations[-1] == pytest.approx(np.sqrt(free.of_cameras[0, 0, 0]), rel=0.05)
+    assert deviations[-1] == pytest.approx(measure_free_cameras(exact, cameras, ("focal",))[0, 0], rel=0.05)
     assert deviations[0] < 0.5 * deviations[-1]
 
 
@@ -390,3 +394,44 @@ def test_a_fix_that_leaves_most_of_the_error_is_far_off() -> None:
     known = ((174.7, 143.2, True), (58.0, 35.0, True), (58.0, 1.0, False), (4.0, 3.0, False))
     for before_px, after_px, is_far_off in known:
         assert HeldOutGain(before_px, after_px, 0.3, 0.2, 100).is_far_off == is_far_off
+
+
+def make_street(count: int = 40) -> SparseMap:
+    """A map whose images see only points near them."""
+    random = np.random.default_rng(0)
+    T = np.tile(np.eye(4), (count, 1, 1))
+    T[:, 0, 3] = -np.arange(count)
+    points = random.uniform((-3, -2, 4), (count + 3, 2, 8), (25 * count, 3))
+    sparse = make_map(T, points, np.zeros((count, len(points), 2)))
+    xy = sparse.camera.project(sparse.in_camera())
+    seen = ((xy > 0) & (xy < (640, 400))).all(1)
+    sparse = replace(
+        sparse, observed=sparse.observed[seen], xy=(xy + NOISE_PX * random.standard_normal(xy.shape))[seen]
+    )
+    return select_observations(sparse, np.ones(len(sparse.xy), bool))
+
+
+def test_many_columns_of_a_covariance_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    cameras = np.zeros(40, np.intp)
+    (exact,) = measure_covariances(make_street(), cameras, ("focal",), shared_px=0)
+    for name, value in (("MAX_COLUMNS", 200), ("BATCH", 500)):
+        monkeypatch.setattr(pose_deviations, name, value)
+    (summed,) = measure_covariances(make_street(), cameras, ("focal",), shared_px=0)
+    assert summed.root.shape[2] < exact.root.shape[2]
+    assert (summed.deviations / exact.deviations).mean() == pytest.approx(1, abs=0.1)
+    assert (summed.deviations_deg / exact.deviations_deg).mean() == pytest.approx(1, abs=0.1)
+
+
+def test_a_covariance_leaves_the_world_free_and_does_not_depend_on_the_order_of_the_images() -> None:
+    """Where the blocks of a band are solved one after the other, every order gives the same deviations."""
+    street, order = make_street(), np.random.default_rng(1).permutation(40)
+    number = np.argsort(order)
+    observed = np.column_stack((number[street.observed[:, 0]], street.observed[:, 1]))
+    moved = replace(street, T_camera_world=street.T_camera_world[order], observed=observed)
+    for free in ((), ("focal", "center")):
+        (found,), (other,) = (
+            measure_covariances(sparse, np.zeros(40, np.intp), free, shared_px=0) for sparse in (street, moved)
+        )
+        assert other.deviations == pytest.approx(found.deviations[order], rel=1e-3)
+        assert other.deviations_deg == pytest.approx(found.deviations_deg[order], rel=1e-3)
+        assert np.abs(found.of_positions.sum(0)).max() < 1e-6 * np.linalg.norm(found.of_positions)

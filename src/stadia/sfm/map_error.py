@@ -96,7 +96,7 @@ def free_focal_length(adjusted: AdjustedPoses) -> AdjustedPoses:
     """
     parts = sorted(measure_covariances(adjusted.sparse, free=("focal",)), key=lambda part: -len(part.rows))
     joined = (
-        replace(part, of_poses=part.of_poses + free.of_poses) if np.array_equal(part.rows, free.rows) else part
+        replace(part, root=np.concatenate((part.root, free.root), 2)) if np.array_equal(part.rows, free.rows) else part
         for part, free in zip(adjusted.covariances, parts, strict=False)
     )
     return replace(adjusted, covariances=tuple(joined))

@@ -76,7 +76,7 @@ class PoseDifference:
     turns: (N, 3) rotations from given to adjusted cameras about the axes of the camera, radians, with the sign of given
         minus adjusted.
     moves: (N, 3) given minus adjusted positions, as a share of the extent.
-    of_turns, of_moves: (3 N, 3 N) their covariances.
+    of_turns, of_moves: (N, 3, K) roots of their covariances, as `PoseCovariance` has them.
     extent: length of the diagonal of the adjusted path.
     is_wrong: (N,) images whose pose is wrong.
     is_open: (N,) images whose error is far above that of the others, although held-out matches do not confirm it.
@@ -106,12 +106,12 @@ class PoseDifference:
     @property
     def deviations_deg(self) -> Array:
         """Return the standard deviations (N,) of the angles, degrees."""
-        return np.rad2deg(_find_deviations(self.of_turns))
+        return np.rad2deg(np.linalg.norm(self.of_turns, axis=(1, 2)))
 
     @property
     def deviations(self) -> Array:
         """Return the standard deviations (N,) of the distances, as shares of the extent."""
-        return _find_deviations(self.of_moves)
+        return np.linalg.norm(self.of_moves, axis=(1, 2))
 
     @property
     def shares(self) -> Array:
@@ -212,25 +212,27 @@ def compare_poses(
 
     T_given, T_adjusted: (N, 4, 4) world-to-camera poses.
     rows: (N,) rows of the images; None counts them.
-    of_turns: (3 N, 3 N) covariance of the adjusted rotations about the axes of the cameras, radians squared.
-    of_moves: (3 N, 3 N) covariance of the adjusted positions in the unit of `T_adjusted` squared; None for exact poses.
+    of_turns: (N, 3, K) root of the covariance of the adjusted rotations about the axes of the cameras, radians.
+    of_moves: (N, 3, K) root of the covariance of the adjusted positions, in the unit of `T_adjusted`; None for exact
+        poses.
     """
     count = len(T_given)
-    known_to = tuple(0.0 if C is None else float(np.median(_find_deviations(C))) for C in (of_turns, of_moves))
-    T = align_robustly(T_adjusted, T_given, known_to)
+    exact = np.zeros((count, 3, 0))
+    of_turns, of_moves = (exact if root is None else root for root in (of_turns, of_moves))
+    of_turn, of_move = (float(np.median(np.linalg.norm(root, axis=(1, 2)))) for root in (of_turns, of_moves))
+    T = align_robustly(T_adjusted, T_given, (of_turn, of_move))
     spans = [float(np.linalg.norm(np.ptp(find_centers(poses), axis=0))) for poses in (T, T_adjusted)]
     extent = max(spans[0], 1e-300)
     turns = so3_log(T_given[:, :3, :3] @ T[:, :3, :3].swapaxes(1, 2))
     moves = (find_centers(T_given) - find_centers(T)) / extent
-    zeros = np.zeros((3 * count, 3 * count))
     found = PoseDifference(
         rows=np.arange(count) if rows is None else rows,
         T_given=T_given,
         T_adjusted=T,
         turns=turns,
         moves=moves,
-        of_turns=zeros if of_turns is None else SPREAD**2 * of_turns,
-        of_moves=zeros if of_moves is None else SPREAD**2 * of_moves / max(spans[1], 1e-300) ** 2,
+        of_turns=SPREAD * of_turns,
+        of_moves=SPREAD * of_moves / max(spans[1], 1e-300),
         extent=extent,
         is_wrong=np.zeros(count, bool),
         is_open=np.zeros(count, bool),
@@ -240,63 +242,48 @@ def compare_poses(
 
 def _find_wrong(found: PoseDifference) -> NDArray[np.bool_]:
     is_wrong = np.zeros(len(found.rows), bool)
-    for errors, covariance, least in (
+    for errors, root, least in (
         (found.degrees, found.of_turns, MIN_WRONG_DEG),
         (found.shares, found.of_moves, MIN_WRONG_SHARE),
     ):
-        deviations = _find_deviations(covariance) * (180 / np.pi if least is MIN_WRONG_DEG else 1)
+        deviations = np.linalg.norm(root, axis=(1, 2)) * (180 / np.pi if least is MIN_WRONG_DEG else 1)
         limit = np.maximum(np.maximum(MANY_TIMES * np.median(errors), SURELY_WRONG * deviations), least)
         is_wrong |= errors > limit
     return is_wrong
 
 
-def _find_deviations(covariance: Array) -> Array:
-    return np.sqrt(np.diag(covariance).reshape(-1, 3).sum(1))
-
-
-def measure_rms(errors: Array, covariance: Array) -> Measured:
+def measure_rms(errors: Array, root: Array) -> Measured:
     """Return the root mean square length of true errors, from measured ones and their covariance.
 
     The mean square of measured errors contains their variances, which are subtracted. They are known to a factor of
     about two (UNSURE), so they count as a deviation too.
 
     errors: (N, 3).
-    covariance: (3 N, 3 N).
+    root: (N, 3, K) root of their covariance.
     """
     count = max(len(errors), 1)
     total = float((errors**2).sum() / count)
-    own = float(np.trace(covariance) / count)
-    d = errors.ravel()
-    variance = float(2 * (covariance**2).sum() + 4 * d @ covariance @ d) / count**2 + (UNSURE * own) ** 2
+    own = float((root**2).sum() / count)
+    flat = root.reshape(errors.size, -1)
+    squared = flat @ flat.T if flat.shape[0] < flat.shape[1] else flat.T @ flat  # of the same norm
+    along = errors.ravel() @ flat
+    variance = float(2 * (squared**2).sum() + 4 * along @ along) / count**2 + (UNSURE * own) ** 2
     value = float(np.sqrt(max(total - own, 0.0)))
     return Measured(value, float(np.sqrt(value**2 + np.sqrt(max(variance, 0.0))) - value))
 
 
-def measure_change(errors: Array, covariance: Array, along: Array) -> Measured:
+def measure_change(errors: Array, root: Array, along: Array) -> Measured:
     """Return the length of the linear change of errors (N, 3) from one end of the path to the other.
 
-    covariance: (3 N, 3 N) of the errors.
+    root: (N, 3, K) root of the covariance of the errors.
     along: (N,) places on the path, 0 to 1.
     """
     s = along - along.mean()
     weight = s / max(float(s @ s), 1e-300)
-    slope, L = weight @ errors, np.kron(weight, np.eye(3))
-    own = L @ covariance @ L.T
+    slope, of_slope = weight @ errors, np.tensordot(weight, root, 1)
+    own = of_slope @ of_slope.T
     value = float(np.sqrt(max(float(slope @ slope) - float(np.trace(own)), 0.0)))
     return Measured(value, float(np.sqrt(max(np.linalg.eigvalsh(own)[-1], 0.0))))
-
-
-def select(covariance: Array, kept: NDArray[np.bool_]) -> Array:
-    """Return the rows and columns of a covariance (3 N, 3 N) that belong to the kept (N,) images."""
-    at = np.repeat(kept, 3)
-    return covariance[np.ix_(at, at)]
-
-
-def turn_covariance(covariance: Array, R: Array) -> Array:
-    """Return a covariance (3 N, 3 N) of vectors in cameras for vectors in the world; R (N, 3, 3) is world-to-camera."""
-    count = len(R)
-    blocks = covariance.reshape(count, 3, count, 3)
-    return np.asarray(np.einsum("nji,njmk,mkl->niml", R, blocks, R, optimize=True).reshape(3 * count, 3 * count))
 
 
 def find_differences(adjusted: AdjustedPoses) -> list[PoseDifference]:
@@ -344,15 +331,15 @@ def measure_error(
     turns, moves, steps = [], [], []
     for part in differences:
         kept = part.is_kept
-        turns.append(measure_rms(part.turns[kept], select(part.of_turns, kept)))
-        moves.append(measure_rms(part.moves[kept], select(part.of_moves, kept)))
+        turns.append(measure_rms(part.turns[kept], part.of_turns[kept]))
+        moves.append(measure_rms(part.moves[kept], part.of_moves[kept]))
         steps.append(_measure_neighbors(part, kept))
     largest = differences[0]
     kept = largest.is_kept
     along = np.linspace(0, 1, len(kept))[kept]
     R = largest.T_adjusted[kept, :3, :3]
     in_world = np.einsum("nji,nj->ni", R, largest.turns[kept])
-    drift = measure_change(in_world, turn_covariance(select(largest.of_turns, kept), R), along)
+    drift = measure_change(in_world, R.swapaxes(1, 2) @ largest.of_turns[kept], along)
     position = _average(moves, sizes)
     return MeasuredError(
         rotation_deg=_scale(_average(turns, sizes), 180 / np.pi),
@@ -405,13 +392,7 @@ def _measure_neighbors(part: PoseDifference, kept: NDArray[np.bool_]) -> Measure
     R = part.T_adjusted[rows, :3, :3]
     between = R[1:] @ R[:-1].swapaxes(1, 2)
     steps = part.turns[rows[1:]] - np.einsum("nij,nj->ni", between, part.turns[rows[:-1]])
-    count = len(rows)
-    L = np.zeros((count - 1, 3, count, 3))
-    at = np.arange(count - 1)
-    L[at, :, at + 1] = np.eye(3)
-    L[at, :, at] = -between
-    flat = L.reshape(3 * (count - 1), 3 * count)
-    return measure_rms(steps, flat @ select(part.of_turns, kept) @ flat.T)
+    return measure_rms(steps, part.of_turns[rows[1:]] - between @ part.of_turns[rows[:-1]])
 
 
 def measure_camera(adjusted: AdjustedPoses, camera: AdjustedCamera) -> dict[str, Any]:
@@ -491,13 +472,10 @@ def _measure_lengths(adjusted: AdjustedPoses, part: PoseDifference) -> Measured 
         ratios = (np.linalg.norm(points[ends[0]] - points[ends[1]], axis=1) / right_lengths)[usable]
         return float(np.quantile(np.abs(ratios / np.median(ratios) - 1), 0.95))
 
-    covariance = next(one for one in adjusted.covariances if one.rows is part.rows).of_poses
-    spread = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
-    values, vectors = np.linalg.eigh(covariance / spread / spread[:, None])
-    root = spread[:, None] * vectors * np.sqrt(np.maximum(values, 0.0) + 1e-4)
+    root = next(one for one in adjusted.covariances if one.rows is part.rows).root
     own = []
     for _ in range(DRAWS):
-        drawn = SPREAD * (root @ random.standard_normal(len(root))).reshape(-1, 6)
+        drawn = SPREAD * root @ random.standard_normal(root.shape[2])
         T = posed.T_camera_world.copy()
         centers = find_centers(T[part.rows]) + drawn[:, 3:]
         T[part.rows, :3, :3] = so3_exp(drawn[:, :3]) @ T[part.rows, :3, :3]

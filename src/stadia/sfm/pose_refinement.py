@@ -41,7 +41,12 @@ from stadia.sfm.pose_adjustment import (
     keep_world,
     search_poses,
 )
-from stadia.sfm.pose_deviations import PARAMETERS, PoseCovariance, measure_camera_deviations, measure_covariances
+from stadia.sfm.pose_deviations import (
+    PoseCovariance,
+    measure_camera_deviations,
+    measure_covariances,
+    measure_free_cameras,
+)
 from stadia.sfm.reconstruction import MAX_ERROR_PX
 from stadia.sfm.sparse_map import Array, SparseMap
 
@@ -326,13 +331,13 @@ def _widen(part: PoseCovariance, best: Candidate, others: Sequence[Candidate]) -
 
     The true poses may lie anywhere between both.
     """
-    of_poses, T = part.of_poses, best.posed.T_camera_world[part.rows]
+    root, T = part.root, best.posed.T_camera_world[part.rows]
     for other in others:
         moved = keep_world(other.posed.T_camera_world[part.rows], T, [np.arange(len(T))])
         turns = so3_log(moved[:, :3, :3] @ T[:, :3, :3].swapaxes(1, 2))
-        change = np.concatenate((turns, find_centers(moved) - find_centers(T)), 1).ravel()
-        of_poses = of_poses + np.outer(change, change) / 3  # the mean square of a uniform distribution
-    return replace(part, of_poses=of_poses)
+        change = np.concatenate((turns, find_centers(moved) - find_centers(T)), 1)
+        root = np.concatenate((root, change[:, :, None] / np.sqrt(3)), 2)  # the spread of a uniform distribution
+    return replace(part, root=root)
 
 
 def _adjust_cameras(
@@ -414,11 +419,7 @@ def _measure_cameras(
     known = ("center", "lens") if given.posed.lenses is None else ("center",)
     sparse = triangulate_view(adjusted.view, MAX_ERROR_PX)
     sparse = choose_points(sparse, count) if count else sparse
-    deviations = np.full((int(groups.max()) + 1, PARAMETERS), np.inf)
-    for part in measure_covariances(sparse, groups, free, known=known):
-        found = np.sqrt(np.diagonal(part.of_cameras, axis1=1, axis2=2))
-        deviations[part.cameras] = np.fmin(deviations[part.cameras], found)
-    return _describe_cameras(given, adjusted, deviations)
+    return _describe_cameras(given, adjusted, measure_free_cameras(sparse, groups, free, known))
 
 
 def _describe_cameras(given: Candidate, adjusted: Candidate, deviations: Array) -> list[AdjustedCamera]:

@@ -32,8 +32,6 @@ from stadia.sfm.pose_error import (
     measure_camera,
     measure_change,
     measure_rms,
-    select,
-    turn_covariance,
 )
 from stadia.sfm.pose_refinement import AdjustedPoses
 
@@ -569,8 +567,8 @@ def _explain_drift(posed: PosedImages, measured: Measurements) -> Iterator[Expla
     along = np.linspace(0, 1, len(kept))
     R = part.T_adjusted[:, :3, :3]
     turns = np.einsum("nji,nj->ni", R, part.turns)
-    covariance = turn_covariance(select(part.of_turns, kept), R[kept])
-    change = measure_change(turns[kept], covariance, along[kept])
+    of_turns = R.swapaxes(1, 2) @ part.of_turns
+    change = measure_change(turns[kept], of_turns[kept], along[kept])
     line = _fit_line(turns, along, kept)
     if not change.value > SURELY_NAMED * change.deviation or not _is_explained(
         turns[kept], (turns - line)[kept], 6, 3, constant=True
@@ -636,7 +634,7 @@ def _fit_line(errors: Array, along: Array, kept: NDArray[np.bool_]) -> Array:
 def _fit_positions(part: PoseDifference, kept: NDArray[np.bool_]) -> tuple[str, Measured, Array] | None:
     """Return the explanation of the errors of positions, its size, and the positions (N, 3) without it; else None."""
     given, right = find_centers(part.T_given), find_centers(part.T_adjusted)
-    rms = measure_rms(part.moves[kept], select(part.of_moves, kept))
+    rms = measure_rms(part.moves[kept], part.of_moves[kept])
     if not rms.is_above(MIN_NOISE_SHARE / 2, SURELY_NAMED):
         return None
     tried = [_fit_stretch(given, right, kept), _fit_growth(given, right, kept), _fit_bend(given, right, kept)]
@@ -723,13 +721,13 @@ def _explain_noise(posed: PosedImages, measured: Measurements) -> Iterator[Expla
     kept = part.is_kept
     part = _compare_again(part, posed)
     R = part.T_adjusted[:, :3, :3]
-    turns, of_turns = np.einsum("nji,nj->ni", R, part.turns), turn_covariance(part.of_turns, R)
-    turn = _measure_scatter(turns[kept], select(of_turns, kept), np.flatnonzero(kept))
+    turns, of_turns = np.einsum("nji,nj->ni", R, part.turns), R.swapaxes(1, 2) @ part.of_turns
+    turn = _measure_scatter(turns[kept], of_turns[kept], np.flatnonzero(kept))
     degrees = Measured(float(np.rad2deg(turn.value)), float(np.rad2deg(turn.deviation)))
     if degrees.is_above(MIN_NOISE_DEG, SURELY_NAMED):
         what = f"the rotations of single images are off by {degrees.value:.2g} degrees"
         causes.append(Cause("rotation-noise", what, "stadia refine", size=degrees, unit="degrees"))
-    move = _measure_scatter(part.moves[kept], select(part.of_moves, kept), np.flatnonzero(kept))
+    move = _measure_scatter(part.moves[kept], part.of_moves[kept], np.flatnonzero(kept))
     if move.is_above(MIN_NOISE_SHARE, SURELY_NAMED):
         what = f"the positions of single images are off by {move.value:.2g} of the extent"
         causes.append(Cause("position-noise", what, "stadia refine", size=move, unit="share"))
@@ -739,15 +737,14 @@ def _explain_noise(posed: PosedImages, measured: Measurements) -> Iterator[Expla
         yield Explanation(tuple(causes), measured.take_poses, MIN_GAIN)
 
 
-def _measure_scatter(errors: Array, covariance: Array, along: NDArray[np.intp]) -> Measured:
+def _measure_scatter(errors: Array, root: Array, along: NDArray[np.intp]) -> Measured:
     """Return the root mean square of errors (N, 3) about their line along the path, whose places (N,) are given.
 
-    What changes evenly along the path, in errors and in the deviations of their covariance (3 N, 3 N), is no scatter.
+    What changes evenly along the path, in errors and in the root (N, 3, K) of their covariance, is no scatter.
     """
     basis = np.linalg.qr(np.column_stack((np.ones(len(along)), along)))[0]
-    rest = np.eye(len(along)) - basis @ basis.T
-    by_axis = np.kron(rest, np.eye(3))
-    measured = measure_rms(rest @ errors, by_axis @ covariance @ by_axis)
+    rest, of_rest = (values - np.tensordot(basis, np.tensordot(basis.T, values, 1), 1) for values in (errors, root))
+    measured = measure_rms(rest, of_rest)
     factor = float(np.sqrt(len(along) / max(len(along) - LINE, 1)))
     return Measured(factor * measured.value, factor * measured.deviation)
 
