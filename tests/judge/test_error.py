@@ -19,6 +19,7 @@ from stadia.geometry.poses import find_centers, invert_pose
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.error import Measured, MeasuredError
 from stadia.judge.purposes import PURPOSES, grade_purposes, judge_purpose, list_good_for, parse_purpose
+from stadia.judge.reconstructions.causes import compare_again
 from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict, judge_reconstruction
 from stadia.sfm.image_matches import ImageMatches, list_following
 from stadia.sfm.pair_matching import FramePair
@@ -247,6 +248,9 @@ def test_positions_that_fit_by_chance_do_not_turn_cameras() -> None:
     root = np.eye(9).reshape(3, 3, 9)
     known = compare_poses(target, source, of_turns=np.sqrt(1e-5) * root, of_moves=np.sqrt(1e-4) * root)
     assert known.degrees.max() < 1
+    again = compare_again(known, target)
+    assert again.turns == pytest.approx(known.turns, abs=1e-5)
+    assert again.of_moves == pytest.approx(known.of_moves)
 
 
 def test_the_mean_square_of_noise_is_taken_away() -> None:

@@ -200,7 +200,7 @@ def find_causes(
                 if gain.is_sure(explanation.min_gain):
                     posed = after
                     if explain is _explain_order:
-                        part = _compare_again(measured.differences[0], posed)
+                        part = compare_again(measured.differences[0], posed.T_camera_world)
                         measured = replace(measured, differences=[part, *measured.differences[1:]])
                     causes += [replace(cause, fix=cause.fix + more, gain=gain) for cause in explanation.causes]
                     break
@@ -393,10 +393,14 @@ def _explain_order(posed: PosedImages, measured: Measurements) -> Iterator[Expla
         yield Explanation((cause,), _take_rows(posed.T_camera_world[order], part.rows))
 
 
-def _compare_again(part: PoseDifference, posed: PosedImages) -> PoseDifference:
-    """Return the difference of a part after its given poses were changed."""
-    now = compare_poses(posed.T_camera_world[part.rows], part.T_adjusted)
-    return replace(now, rows=part.rows, of_turns=part.of_turns, of_moves=part.of_moves)
+def compare_again(part: PoseDifference, T_camera_world: Array) -> PoseDifference:
+    """Return the difference of a part after its given poses were changed, aligned by the same deviations.
+
+    T_camera_world: (F, 4, 4) given poses of all images.
+    """
+    of_moves = part.extent * part.of_moves
+    T_given = T_camera_world[part.rows]
+    return compare_poses(T_given, part.T_adjusted, rows=part.rows, of_turns=part.of_turns, of_moves=of_moves)
 
 
 def _take_rows(T: Array, rows: NDArray[np.intp]) -> Callable[[PosedImages], PosedImages]:
@@ -719,7 +723,7 @@ def _fit_bend(given: Array, right: Array, kept: NDArray[np.bool_]) -> Fitted:
 def _explain_noise(posed: PosedImages, measured: Measurements) -> Iterator[Explanation]:
     part, causes = measured.differences[0], list[Cause]()
     kept = part.is_kept
-    part = _compare_again(part, posed)
+    part = compare_again(part, posed.T_camera_world)
     R = part.T_adjusted[:, :3, :3]
     turns, of_turns = np.einsum("nji,nj->ni", R, part.turns), R.swapaxes(1, 2) @ part.of_turns
     turn = _measure_scatter(turns[kept], of_turns[kept], np.flatnonzero(kept))
