@@ -79,7 +79,7 @@ better; beyond CLEAR, if they fit better.
 
 STAGES = 4
 
-UNSURE_NOISE = 0.25
+UNSURE_NOISE = 0.1
 """Share of the change of poses after cameras alone that counts as noise of the given poses, if held-out matches do not
 surely confirm it: most is the scatter of the adjustment.
 """
