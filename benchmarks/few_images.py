@@ -66,8 +66,8 @@ def main() -> None:
             wrong = max(wrong, abs(off))
         for part in adjusted.covariances:
             T = adjusted.posed.T_camera_world[part.rows]
-            known = {"of_turns": part.of_rotations, "of_moves": part.of_positions}
-            difference = compare_poses(T_all[rows[part.rows]], T, **known)
+            known = part.of_rotations, part.of_positions
+            difference = compare_poses(T_all[rows[part.rows]], T, of_turns=known[0], of_moves=known[1])
             turns += (difference.degrees / difference.deviations_deg).tolist()
             moves += (difference.shares / difference.deviations).tolist()
             measured += len(part.rows)
