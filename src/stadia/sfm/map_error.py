@@ -94,7 +94,8 @@ def free_focal_length(adjusted: AdjustedPoses) -> AdjustedPoses:
 
     adjusted: the poses of a map before and after.
     """
-    parts = sorted(measure_covariances(adjusted.sparse, free=("focal",)), key=lambda part: -len(part.rows))
+    parts = measure_covariances(adjusted.sparse, free=("focal",), known=LEVELS)
+    parts.sort(key=lambda part: -len(part.rows))
     joined = (
         replace(part, root=np.concatenate((part.root, free.root), 2)) if np.array_equal(part.rows, free.rows) else part
         for part, free in zip(adjusted.covariances, parts, strict=False)
