@@ -128,11 +128,17 @@ def draw_verdict(shown: NDArray[np.uint8], verdict: str) -> None:
 def write_video_verdict(path: Path, verdict: str) -> None:
     """Write the verdict into every frame of a video that `open_side_by_side_video` made."""
     with av.open(str(path)) as container:
-        rate_hz = float(container.streams.video[0].average_rate or DEFAULT_RATE_HZ)
-        with open_video_file(path, rate_hz, comment=f"depth: {verdict}") as write:
-            for frame in container.decode(video=0):
-                shown = frame.to_ndarray(format="rgb24")
-                draw_verdict(shown, verdict)
+        stream = container.streams.video[0]
+        rate_hz = float(stream.average_rate or DEFAULT_RATE_HZ)
+        black = np.zeros((stream.height, stream.width, 3), np.uint8)
+        label = black.copy()
+        draw_verdict(label, verdict)
+        planes = cv2.cvtColor(label, cv2.COLOR_RGB2YUV_I420)  # drawn once: frames stay in YUV
+        is_label = planes != cv2.cvtColor(black, cv2.COLOR_RGB2YUV_I420)
+        with _open_video_file(path, rate_hz, f"depth: {verdict}") as write:
+            for frame in container.decode(stream):
+                shown = frame.to_ndarray(format="yuv420p")
+                np.copyto(shown, planes, where=is_label)
                 write(shown)
 
 
@@ -206,6 +212,19 @@ def open_video_file(path: Path, rate_hz: float, *, comment: str = "") -> Iterato
 
     After an error no file is left.
     """
+    with _open_video_file(path, rate_hz, comment) as write_planes:
+
+        def write(image: NDArray[np.uint8]) -> None:
+            height, width = _round_to_even(image.shape[0]), _round_to_even(image.shape[1])
+            whole = np.ascontiguousarray(image[:height, :width])
+            write_planes(cv2.cvtColor(whole, cv2.COLOR_RGB2YUV_I420))  # FFmpeg's conversion takes five times as long
+
+        yield write
+
+
+@contextmanager
+def _open_video_file(path: Path, rate_hz: float, comment: str) -> Iterator[Callable[[NDArray[np.uint8]], None]]:
+    """Open an H.264 mp4, and return a function that writes planes of YUV 4:2:0, (3 H / 2, W), of one even size."""
     rate = Fraction(rate_hz).limit_denominator(1000)
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         container.metadata["comment"] = comment
@@ -213,13 +232,10 @@ def open_video_file(path: Path, rate_hz: float, *, comment: str = "") -> Iterato
         encoder.pix_fmt = "yuv420p"
         started = False
 
-        def write(image: NDArray[np.uint8]) -> None:
+        def write(planes: NDArray[np.uint8]) -> None:
             nonlocal started
-            height, width = _round_to_even(image.shape[0]), _round_to_even(image.shape[1])
             if not started:
-                encoder.height, encoder.width, started = height, width, True
-            whole = np.ascontiguousarray(image[:height, :width])
-            planes = cv2.cvtColor(whole, cv2.COLOR_RGB2YUV_I420)  # FFmpeg's conversion takes five times as long
+                encoder.height, encoder.width, started = len(planes) * 2 // 3, planes.shape[1], True
             container.mux(encoder.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
 
         yield write
