@@ -1,7 +1,7 @@
 """Kept results, words, screens and keys in a real browser."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -139,16 +139,18 @@ def test_cookies_are_secure_behind_a_proxy_with_tls(chromium: Any) -> None:
 
 MARK_REACHED = "addEventListener('focusin', ({ target }) => { target.dataset.reached = 'yes'; })"
 
-SCREENS: dict[str, dict[str, Any]] = {
-    "320px": {"viewport": {"width": 320, "height": 640}},
-    "200percent": {"viewport": {"width": 640, "height": 450}, "device_scale_factor": 2},
-    "dark": {"viewport": {"width": 1400, "height": 900}, "color_scheme": "dark"},
-}
+SCREENS = {"320px": (320, 640, "light"), "200percent": (640, 450, "light"), "dark": (1400, 900, "dark")}
+"""Width, height and color scheme. A page that is enlarged twice has half of the screen's pixels."""
 
 
-def check_screen(tab: Page, state: str) -> None:
-    assert tab.find_cut_off() <= 0, state
-    assert tab.find_faults_of_access() == [], state
+def check_state(tab: Page, state: str) -> None:
+    """Check a state on each screen, and by the keyboard on the last one."""
+    for screen, (width, height, scheme) in SCREENS.items():
+        tab.page.set_viewport_size({"width": width, "height": height})
+        tab.page.emulate_media(color_scheme=scheme)
+        assert tab.find_cut_off() <= 0, (state, screen)
+        assert tab.find_faults_of_access() == [], (state, screen)
+    check_keys(tab, state)
 
 
 def check_keys(tab: Page, state: str) -> None:
@@ -180,13 +182,10 @@ def address(files: Path) -> Iterator[str]:
         yield address
 
 
-@pytest.mark.parametrize("screen", [*SCREENS, "keys"])
-def test_all_states(chromium: Any, address: str, files: Path, tmp_path: Path, screen: str) -> None:
+def test_all_states(chromium: Any, address: str, files: Path, tmp_path: Path) -> None:
     """Pages of files, of a video with two networks, of runs, and of audits and rigs in the app."""
-    settings: dict[str, Any] = SCREENS.get(screen, {"viewport": {"width": 1400, "height": 900}})
-    context = chromium.new_context(**settings, reduced_motion="reduce")
+    context = chromium.new_context(viewport={"width": 1400, "height": 900}, reduced_motion="reduce")
     context.add_init_script(MARK_REACHED)
-    check: Callable[[Page, str], None] = check_keys if screen == "keys" else check_screen
     tab = Page(context, address)
     tab.page.set_input_files("#file", str(files / "drive.mp4"))
     tab.wait_for_video()
@@ -194,14 +193,14 @@ def test_all_states(chromium: Any, address: str, files: Path, tmp_path: Path, sc
     for summary in tab.page.locator("#video details:not([open]) > summary").all():
         if summary.is_visible():
             summary.click()
-    check(tab, "video")
+    check_state(tab, "video")
     with tab.page.expect_download() as started:
         tab.page.click("#video-share")
     started.value.save_as(tmp_path / "shared.html")
     tab.page.select_option("#second-network", "1")
     tab.page.click("#video-second button")
     tab.page.wait_for_selector("#video-pair a")
-    check(tab, "two networks")
+    check_state(tab, "two networks")
     for place, part in {
         "#runs": "#runs-rows tr",
         "#runs/2026-01-31-120000-good": "#run-curves svg",
@@ -210,14 +209,14 @@ def test_all_states(chromium: Any, address: str, files: Path, tmp_path: Path, sc
     }.items():
         tab.page.goto(f"{address}/{place}")
         tab.page.wait_for_selector(part, state="visible")
-        check(tab, place)
+        check_state(tab, place)
     saved = {"shared": tmp_path / "shared.html", "verdict": files / "verdict.html"}
     saved |= {"audit": files / "campus" / "audit.html", "rig": files / "rig" / "rig-check.html"}
     for name, file in saved.items():
         tab.page.goto(file.as_uri())
         if name in ("shared", "verdict"):
             tab.page.wait_for_selector("canvas[data-drawn]")
-        check(tab, name)
+        check_state(tab, name)
     assert tab.problems == []
     context.close()
 

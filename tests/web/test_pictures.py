@@ -53,6 +53,12 @@ MAX_LEVELS, MAX_SHARE, MAX_LONGER = 28, 0.04, 0.04
 """Largest difference of a block, levels of 255; largest share of blocks above it; largest difference of heights."""
 
 VARIANTS = [(width, scheme) for width in (1400, 390) for scheme in ("light", "dark")]
+"""Widths and color schemes in which each state is photographed, after it was reached once."""
+
+VIEWPORT = {"width": VARIANTS[0][0], "height": 900}
+
+RESTS_AFTER_MS = 300
+"""Time after which points are drawn in full."""
 
 
 def shrink(data: bytes) -> np.ndarray:
@@ -80,6 +86,33 @@ def compare(name: str, data: bytes) -> None:
     assert differs.mean() <= MAX_SHARE, f"{differs.mean():.1%} of {name} looks different"
 
 
+def photograph(page: Any, state: str) -> None:
+    """Compare a state of a page with its kept pictures, in each width and color scheme."""
+    for width, scheme in VARIANTS:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        page.mouse.move(0, 0)
+        page.evaluate("scrollTo(0, 0)")
+        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(RESTS_AFTER_MS)
+        compare(f"{state}-{width}-{scheme}", page.screenshot(full_page=True, animations="disabled"))
+    page.set_viewport_size(VIEWPORT)  # views in 3D are framed when they open
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    page = chromium.new_page(viewport=VIEWPORT, device_scale_factor=1)
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def context(chromium: Any) -> Iterator[Any]:
+    context = chromium.new_context(viewport=VIEWPORT, reduced_motion="reduce", device_scale_factor=1)
+    yield context
+    context.close()
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("runs")
@@ -90,39 +123,29 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield address
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant[0]}-{variant[1]}")
-def test_states_of_the_app_look_as_before(chromium: Any, address: str, variant: tuple[int, str]) -> None:
-    width, scheme = variant
-    context = chromium.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce", device_scale_factor=1
-    )
+def test_states_of_the_app_look_as_before(context: Any, address: str) -> None:
     tab = Page(context, address)
 
-    def photograph(state: str) -> None:
+    def photograph_state(state: str) -> None:
         tab.page.evaluate("document.getElementById('status').textContent = 'Done'")
-        tab.page.mouse.move(0, 0)
-        tab.page.evaluate("scrollTo(0, 0)")
-        tab.page.wait_for_load_state("networkidle")
-        tab.page.wait_for_timeout(300)  # points are drawn in full after they rested
-        compare(f"{state}-{width}-{scheme}", tab.page.screenshot(full_page=True, animations="disabled"))
+        photograph(tab.page, state)
 
     tab.wait_until("document.getElementById('labels').textContent")
     tab.page.wait_for_selector("#cloud[data-drawn]")
     tab.wait_until("[...document.images].every((one) => one.complete || one.loading === 'lazy')")
-    photograph("first")
+    photograph_state("first")
     tab.page.evaluate("delete document.getElementById('cloud').dataset.drawn")
     tab.choose(encode(make_picture(480, 640)))
     tab.wait_for_result()
     tab.page.wait_for_selector("#cloud[data-drawn]")
     tab.click_points((0.6, 0.5), (0.8, 0.5))
     tab.wait_until("document.getElementById('labels').textContent")
-    photograph("photo")
+    photograph_state("photo")
     for name, part in (("runs", "#runs-rows tr"), ("check", "#result-form")):
         tab.page.goto(f"{address}/#{name}")
         tab.page.wait_for_selector(part, state="visible")
-        photograph(name)
+        photograph_state(name)
     assert tab.problems == []
-    context.close()
 
 
 def make_verdict_page() -> ReconstructionPage:
@@ -179,29 +202,20 @@ def make_verdict_page() -> ReconstructionPage:
     )
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant[0]}-{variant[1]}")
-def test_the_page_of_a_verdict_looks_as_before(chromium: Any, tmp_path: Path, variant: tuple[int, str]) -> None:
-    width, scheme = variant
+def test_the_page_of_a_verdict_looks_as_before(page: Any, tmp_path: Path) -> None:
     write_reconstruction_page(tmp_path / "verdict.html", make_verdict_page())
-    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, device_scale_factor=1)
     page.goto((tmp_path / "verdict.html").as_uri())
     page.wait_for_selector("canvas[data-drawn]")
-    page.wait_for_timeout(150)
-    compare(f"verdict-{width}-{scheme}", page.screenshot(full_page=True, animations="disabled"))
-    page.close()
+    photograph(page, "verdict")
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant[0]}-{variant[1]}")
-def test_the_pages_of_audits_and_rigs_look_as_before(chromium: Any, tmp_path: Path, variant: tuple[int, str]) -> None:
-    width, scheme = variant
-    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, device_scale_factor=1)
+def test_the_pages_of_audits_and_rigs_look_as_before(page: Any, tmp_path: Path) -> None:
     for name, file in (
         ("audit", write_audit(tmp_path / "audit") / "audit.html"),
         ("rig", write_rig(tmp_path / "rig") / "rig-check.html"),
     ):
         page.goto(file.as_uri())
-        compare(f"{name}-{width}-{scheme}", page.screenshot(full_page=True, animations="disabled"))
-    page.close()
+        photograph(page, name)
 
 
 @pytest.fixture(scope="module")
@@ -214,14 +228,7 @@ def videos_address() -> Iterator[str]:
             yield address
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant[0]}-{variant[1]}")
-def test_a_video_and_its_shared_page_look_as_before(
-    chromium: Any, videos_address: str, tmp_path: Path, variant: tuple[int, str]
-) -> None:
-    width, scheme = variant
-    context = chromium.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce", device_scale_factor=1
-    )
+def test_a_video_and_its_shared_page_look_as_before(context: Any, videos_address: str, tmp_path: Path) -> None:
     tab = Page(context, videos_address)
     tab.drop(make_video(tmp_path / "drive.mp4"), "drive.mp4", "video/mp4")
     tab.wait_for_video()
@@ -229,13 +236,8 @@ def test_a_video_and_its_shared_page_look_as_before(
     with tab.page.expect_download() as started:
         tab.page.click("#video-share")
     started.value.save_as(tmp_path / "shared.html")
-    for name in ("video", "share"):
-        if name == "share":
-            tab.page.goto((tmp_path / "shared.html").as_uri())
-            tab.page.wait_for_selector("canvas[data-drawn]")
-        tab.page.mouse.move(0, 0)
-        tab.page.evaluate("scrollTo(0, 0)")
-        tab.page.wait_for_timeout(400)
-        compare(f"{name}-{width}-{scheme}", tab.page.screenshot(full_page=True, animations="disabled"))
+    photograph(tab.page, "video")
+    tab.page.goto((tmp_path / "shared.html").as_uri())
+    tab.page.wait_for_selector("canvas[data-drawn]")
+    photograph(tab.page, "share")
     assert tab.problems == []
-    context.close()
