@@ -58,7 +58,7 @@ ALWAYS = {
     "rig pin": "--out --camera --force",
     "rig check": "--for --report --json",
     "rig cameras": "--calibration --for --json",
-    "rig imu": "--calibration --json",
+    "rig imu": "--calibration --for --json",
     "rig lidar": "--for --json",
     "prior measure": "--masks --every",
 }

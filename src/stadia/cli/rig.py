@@ -469,29 +469,33 @@ def imu(
     calibration: Annotated[
         Path | None, option("The rotation to check, from the gyroscope's axes to the camera's: a matrix or pose.")
     ] = None,
+    purposes: ForOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge a gyroscope by the rotations of a camera: its axes, unit, clock and bias.
 
-    Exits with 1 if poses, unit or axes are wrong, and with 3 if the camera turns too little.
+    The purpose is odometry=5ms: the offset of the clocks, and a given rotation within a degree. Exits with 1 if it does
+    not hold, or if poses, unit or axes are wrong, and with 3 if the camera turns too little.
     """
     from stadia.io.input_files import check_path_exists, expand_home, replace_nan
     from stadia.io.records.gyroscope import read_gyroscope
     from stadia.io.records.read import read_trajectory
     from stadia.io.records.robot_log import read_rotation
+    from stadia.judge.purposes import GYROSCOPE_PURPOSES, parse_purpose
     from stadia.judge.rigs.gyroscope_check import check_gyroscope, describe_gyroscope
 
+    wanted = [parse_purpose(text, GYROSCOPE_PURPOSES) for text in purposes or []]
     for path in (cameras, rates, calibration):
         if path is not None:
             check_path_exists(expand_home(path))
     given = None if calibration is None else read_rotation(expand_home(calibration))
     path_of_camera = read_trajectory(expand_home(cameras), is_reference=True)
-    verdict = check_gyroscope(path_of_camera, read_gyroscope(expand_home(rates)), given=given)
+    verdict = check_gyroscope(path_of_camera, read_gyroscope(expand_home(rates)), given=given, purposes=wanted)
     if as_json:
         echo(json.dumps(replace_nan(describe_gyroscope(verdict)), indent=2, allow_nan=False))
     else:
         print_lines(list_gyroscope_lines(rates, verdict))
-    if code := find_exit_code(verdict.grade, are_asked=False):
+    if code := find_exit_code(verdict.grade, are_asked=bool(wanted)):
         raise typer.Exit(code)
 
 

@@ -188,9 +188,25 @@ GYROSCOPE_PURPOSES: Mapping[str, Purpose] = {
             PurposeLimit("gyroscope_deg", 1.0, "chosen: visual-inertial programs refine a calibration from a degree"),
             PurposeLimit("clock_s", 0.005, "chosen: a sixth of the time between two images of a video"),
         ),
+        "odometry=5ms",
     )
 }
 """Purposes that a gyroscope and a camera are judged for."""
+
+_GIVEN = frozenset(
+    {
+        "length_share",
+        "depth_share",
+        "position_m",
+        "point_m",
+        "residual_m",
+        "shift_px",
+        "epipolar_px",
+        "edge_px",
+        "clock_s",
+    }
+)
+"""Fields whose limit is the number that a user gives."""
 
 _LENGTHS_M = {"mm": 1e-3, "cm": 1e-2, "m": 1.0}
 
@@ -213,7 +229,7 @@ def parse_purpose(text: str, known: Mapping[str, Purpose] | None = None) -> Purp
     known = {**PURPOSES, LOCALIZATION.name: LOCALIZATION} if known is None else known
     purpose = known.get(name)
     example = purpose.asked if purpose is not None else ""
-    ending = next((ending for ending in ("%", "px") if example.endswith(ending)), "(?:mm|cm|m)")
+    ending = next((ending for ending in ("%", "px", "ms") if example.endswith(ending)), "(?:mm|cm|m)")
     unit = ending if example else ""
     parsed = re.fullmatch(rf"([0-9]*\.?[0-9]+)\s*({unit})", number) if unit else None
     if purpose is None or (number and parsed is None):
@@ -221,9 +237,8 @@ def parse_purpose(text: str, known: Mapping[str, Purpose] | None = None) -> Purp
         raise ConfigError("--for", found=text, expected=f"one of {listed}", fix="choose a purpose")
     if parsed is None:
         return purpose
-    value = float(parsed[1]) * {"%": 0.01, "px": 1.0, **_LENGTHS_M}[parsed[2]]
-    given = ("length_share", "depth_share", "position_m", "point_m", "residual_m", "shift_px", "epipolar_px", "edge_px")
-    limits = tuple(replace(limit, most=value) if limit.field in given else limit for limit in purpose.limits)
+    value = float(parsed[1]) * {"%": 0.01, "px": 1.0, "ms": 1e-3, **_LENGTHS_M}[parsed[2]]
+    limits = tuple(replace(limit, most=value) if limit.field in _GIVEN else limit for limit in purpose.limits)
     return replace(purpose, limits=limits, asked=text.strip())
 
 

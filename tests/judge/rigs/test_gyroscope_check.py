@@ -11,11 +11,12 @@ from benchmarks.gyroscopes import make_pair
 from tests.refusals import refuses
 
 from stadia.cli.main import run
-from stadia.core.errors import DataError
+from stadia.core.errors import ConfigError, DataError
 from stadia.geometry.poses import invert_pose, so3_exp, so3_log
 from stadia.io.records.gyroscope import GyroscopeLog, read_gyroscope
 from stadia.io.records.robot_log import read_rotation
 from stadia.io.records.trajectory import Trajectory, write_tum_trajectory
+from stadia.judge.purposes import GYROSCOPE_PURPOSES, parse_purpose
 from stadia.judge.rigs.gyroscope_check import GyroscopeVerdict, check_gyroscope
 
 
@@ -82,6 +83,25 @@ def test_the_command_reads_the_format_of_euroc(tmp_path: Path, capsys: pytest.Ca
         run(["rig", "imu", str(tmp_path / "poses.txt"), str(tmp_path / "data.csv"), "--json"])
     assert ending.value.code == 0
     assert json.loads(capsys.readouterr().out)["grade"] == "usable"
+
+
+@pytest.mark.parametrize(("asked", "code"), [("odometry=20ms", 0), ("odometry=5ms", 1), ("odometry", 1)])
+def test_the_offset_of_the_clocks_is_judged_by_the_given_number(
+    asked: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, log, _ = make_pair(7, offset_s=0.01)
+    write_tum_trajectory(tmp_path / "poses.txt", path)
+    np.savetxt(tmp_path / "rates.txt", np.column_stack([log.times_s, log.rates]))
+    with pytest.raises(SystemExit) as ending:
+        run(["rig", "imu", str(tmp_path / "poses.txt"), str(tmp_path / "rates.txt"), "--for", asked, "--json"])
+    assert ending.value.code == code
+    purpose = json.loads(capsys.readouterr().out)["purposes"][0]
+    assert purpose["holds"] == (code == 0)
+
+
+def test_another_unit_of_a_purpose_is_refused() -> None:
+    with refuses(ConfigError, where="--for", expected="odometry=5ms"):
+        parse_purpose("odometry=5px", GYROSCOPE_PURPOSES)
 
 
 def test_a_rotation_to_check_is_a_matrix_a_pose_or_an_earlier_result(tmp_path: Path) -> None:
