@@ -333,6 +333,9 @@ def test_a_dropped_result_gets_its_verdict_and_its_correction(open_tab: Callable
     frame = tab.page.frame_locator("#result-frame")
     assert frame.locator(".word").inner_text() == "Unusable"
     assert tab.page.locator("#result-frame").bounding_box()["y"] < 200
+    frame.locator("canvas[data-drawn]").wait_for()
+    hidden = "document.documentElement.scrollHeight - innerHeight"
+    assert frame.locator("body").evaluate(hidden) <= 0, "the page scrolls, and not the frame in it"
     with tab.page.expect_download() as started:
         frame.locator("a.button").click()
     with zipfile.ZipFile(started.value.path()) as archive:

@@ -13,6 +13,12 @@ for (const sheets of document.querySelectorAll(".sheets")) {
   show();
 }
 
+// A page in a frame, such as that of the app, tells how high it is.
+if (window !== parent) {
+  const tell = () => parent.postMessage({ height: Math.ceil(document.body.getBoundingClientRect().bottom + scrollY) + 16 }, "*");
+  new ResizeObserver(tell).observe(document.body);
+}
+
 // Positions (3 N) and colors (3 N): as they are where the view has a count; else depth in 16 bits and RGB of pixels.
 export function pointsOf(bytes, view) {
   if ("count" in view) return [new Float32Array(bytes.buffer, 0, 3 * view.count), bytes.subarray(12 * view.count)];

@@ -11,12 +11,16 @@ function listSkipped(skipped) {
   return [title, list];
 }
 
-const POLL_MS = 500;
+const POLL_MS = 500, MAX_FRAME_PX = 20000;
 
 // Files that are dropped together, and their verdict.
 function startResult() {
   const state = { key: null, timer: null, request: null };
   byId("result-done").prepend(make("iframe", { id: "result-frame", title: "Verdict on the result", sandbox: "allow-scripts allow-downloads" })); // a frame delays the first paint
+
+  addEventListener("message", ({ source, data }) => {
+    if (source === byId("result-frame").contentWindow && data?.height > 0) byId("result-frame").style.height = `${Math.min(data.height, MAX_FRAME_PX)}px`;
+  });
 
   function clear() {
     clearTimeout(state.timer);
@@ -26,6 +30,7 @@ function startResult() {
     for (const id of ["result-ready", "result-done", "result-progress", "result-cancel"]) byId(id).hidden = true;
     byId("result-status").textContent = "";
     byId("result-frame").removeAttribute("src");
+    byId("result-frame").style.height = "";
     listItems(byId("result-list"), []);
   }
 
