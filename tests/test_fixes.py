@@ -10,6 +10,7 @@ import shlex
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,13 @@ OF_OTHERS = re.compile(
 OTHER_SETTINGS = {
     *("fx", "fy", "cx", "cy"),  # --camera
     *("abs_rel", "rmse", "crop", "max"),  # published scores, and parts of a protocol
-    *("data_range", "scale_from", "minutes", "allow_pickle"),  # Python
+    *("data_range", "scale_from", "minutes", "allow_pickle", "on_stop"),  # Python
     *("network.encoder", "network.motion", "network.weights"),  # stadia import
 }
 
 
-EXTRA = re.compile(r"pip install 'stadia\[([a-z0-9]+)\]'")
-"""A fix that installs packages of an extra, which no test does."""
+INSTALL = re.compile(r"`?pip install (?:(?:-U|--force-reinstall) )?(?:'stadia\[([^]]+)\]'|(?P<package>[\w{}']+))")
+"""A fix that installs packages, which no test does: their names exist."""
 
 ELSEWHERE = {
     "put the frames of each camera into a folder of their own, or read one camera with data.stride=2: its neighbors "
@@ -97,16 +98,21 @@ def test_unknown_names_are_found(names: set[str]) -> None:
 
 
 def test_every_fix_is_tried_or_listed_as_untried() -> None:
-    tried = {*TRIED, *ELSEWHERE, *filter(EXTRA.match, FIXES)}
+    tried = {*TRIED, *ELSEWHERE, *filter(INSTALL.match, FIXES)}
     assert sorted({*FIXES} - tried - {*UNTRIED}) == [], "add a row to TRIED for a new fix"
     assert sorted({*UNTRIED} - {*FIXES} | ({*UNTRIED} & tried)) == [], "remove them from untried_fixes.txt"
     assert sorted(tried - {*list_fixes()}) == [], "no code prints these fixes"
 
 
-def test_extras_that_a_fix_installs_exist() -> None:
+def test_extras_and_packages_that_a_fix_installs_exist() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
-        extras = tomllib.load(file)["project"]["optional-dependencies"]
-    assert {name for fix in FIXES for name in EXTRA.findall(fix)} - extras.keys() == set()
+        project = tomllib.load(file)["project"]
+    extras = project["optional-dependencies"]
+    texts = [*project["dependencies"], *chain.from_iterable(extras.values())]
+    packages = {match[0] for text in texts if (match := re.match(r"[\w-]+", text))}
+    found = [match for fix in FIXES if (match := INSTALL.match(fix))]
+    assert {match[1] for match in found} - {*extras, "{}", "NAME", None} == set()
+    assert {match["package"] for match in found} - {*packages, "{}", "'{}'", None} == set()
 
 
 @pytest.mark.parametrize("test", sorted(ELSEWHERE.values()))
@@ -133,6 +139,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_files(tmp_path_factory.mktemp("fixes") / "inputs")
 
 
+def _execute(step: str | Callable[[], None]) -> None:
+    step() if callable(step) else exec(step, {})
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("fix", TRIED)
@@ -145,8 +155,7 @@ def test_a_fix_helps(
     monkeypatch.chdir(folder)
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "400")
-    if tried.prepare:
-        exec(tried.prepare, {})
+    _execute(tried.prepare)
     if tried.first:
         assert stadia(*shlex.split(tried.first))[0] == 0
     code, out, err = stadia(*shlex.split(tried.line))
@@ -155,8 +164,7 @@ def test_a_fix_helps(
     assert code == (0 if tried.figure else tried.status)
     if tried.between:
         assert stadia(*shlex.split(tried.between))[0] == 0
-    if tried.repair:
-        exec(tried.repair, {})
+    _execute(tried.repair)
     cured_code, cured_out, cured_err = stadia(*shlex.split(tried.cure))
     assert cured_code == 0, cured_out + cured_err
     if tried.status != 2:

@@ -1,6 +1,12 @@
 """Lines that print a fix, and the line of the fix, which then succeeds; `test_fixes` runs them."""
 
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from tests import fix_inputs as inputs
+from tests.fix_inputs import FOCAL
+from tests.sound import TINY
 
 
 @dataclass(frozen=True)
@@ -10,20 +16,20 @@ class Tried:
     line: words after `stadia` that print the fix.
     cure: the words with the fix. It succeeds, and prints the fix no more.
     figure: pattern of a number that both lines print; empty if the exit status is the figure: 2 before, 0 after.
-    prepare: line of Python that makes the mistake in the folder of `write_files`.
+    prepare: line of Python, or function, that makes the mistake in the folder of `write_files`.
     first: command that is run before the line.
     between: command that the fix says to run first.
-    repair: line of Python that the fix says to run, or a change of a file.
+    repair: line of Python, or function, that the fix says to run, or a change of a file.
     status: exit status of the line: 2 if it is refused.
     """
 
     line: str
     cure: str
     figure: str = ""
-    prepare: str = ""
+    prepare: str | Callable[[], None] = ""
     between: str = ""
     first: str = ""
-    repair: str = ""
+    repair: str | Callable[[], None] = ""
     status: int = 2
 
 
@@ -44,6 +50,13 @@ WRITE_ONNX = (
     "graph = helper.make_graph([helper.make_node('Identity', ['a'], ['b'])], 'g', values[:1], values[1:]); "
     "onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid('', 13)]), 'x.onnx')"
 )
+
+TRAIN = shlex.join([word for word in TINY if "_every=" not in word] + ["training.check_seconds=0", "--dry-run"])
+"""A training of the smallest network that is only tried."""
+
+STAGES = '\'training.stages=[{"height":64,"width":96,"share":0.5},{"height":64,"width":96,"share":0.5}]\''
+SMALL = "data.height=64 data.width=96 training.batch_size=2 training.max_steps=2 training.check_seconds=0 --dry-run"
+PREDICT = f"--no-cloud --no-video {FOCAL}"
 
 TRIED = {
     "see stadia evaluate --help": Tried("evaluate", "evaluate --help"),
@@ -91,7 +104,7 @@ TRIED = {
     "; or pass --force for cropped images": Tried(
         "camera photo.jpg --calibration K.txt", "camera photo.jpg --calibration K.txt --force", prepare=WRONG_CENTER
     ),
-    "run stadia camera VIDEO --fov DEGREES": Tried(
+    "set it with stadia camera INPUT --fov DEGREES": Tried(
         "check images --only intrinsics", "check images --only intrinsics", between="camera images --fov 67"
     ),
     "run first: stadia camera {} --fov DEGREES": Tried(
@@ -422,6 +435,7 @@ TRIED = {
         ),
     ),
     (
+        "it is a pickle and may run code; if you trust it, write one .npy a map: "
         "python -c 'import numpy as np; x = np.load(FILE, allow_pickle=True); x = x[x.files[0]] if "
         'hasattr(x, "files") else x; [np.save(f"{k:06d}.npy", m) for k, m in enumerate(x)]\''
     ): Tried(
@@ -585,13 +599,156 @@ TRIED = {
             "data.camera.focal_px=120 --metric val/residual"
         ),
     ),
-    "set it with stadia camera INPUT --fov DEGREES": Tried(
-        "predict base images --out p --no-cloud",
-        "predict base images --out q --no-cloud",
-        between="camera images --fov 60",
-        status=0,
-    ),
     "use larger images, or data.crop=none": Tried(
         "check stadia --only frames data.crop=kb", "check stadia --only frames data.crop=none"
+    ),
+    "`stadia train {} --dry-run` prints one": Tried(
+        "train selfsup stadia --config c.json --dry-run",
+        "train selfsup --dry-run",
+        prepare="import pathlib; pathlib.Path('c.json').write_text('[1]')",
+    ),
+    "`stadia train {}` with the same options": Tried(
+        "train selfsup --config c.json --dry-run",
+        "train supervised --config c.json --dry-run",
+        prepare="import pathlib; pathlib.Path('c.json').write_text('{\"recipe\": \"supervised\"}')",
+    ),
+    "choose a new name for --out that ends in .mp4": Tried(
+        "activations run images --out a.txt", f"activations run images --out a.mp4 {FOCAL}", prepare=inputs.run
+    ),
+    "stadia check {} --images VIDEO": Tried(
+        "check room.map", "check room.map --images other", prepare=inputs.map_without_images
+    ),
+    "make it: stadia map {}": Tried("compare base base room", "map room data.camera.focal_px=300", prepare=inputs.room),
+    "remove the map, then make it: stadia map VIDEO": Tried(
+        "compare base base room",
+        "map room data.camera.focal_px=300",
+        prepare=inputs.room_of_another_map,
+        repair="import shutil; shutil.rmtree('room.map')",
+    ),
+    "make it: stadia map {}; or set motion=network": Tried(
+        f"train selfsup images motion=map {FOCAL} {TRAIN}", f"train selfsup images motion=network {FOCAL} {TRAIN}"
+    ),
+    "set motion=network": Tried(
+        f"train selfsup kitti motion=map {TRAIN}", f"train selfsup kitti motion=network {TRAIN}"
+    ),
+    "map another part of the video, or set motion=network": Tried(
+        f"train selfsup walk {TRAIN} data.camera.focal_px=40",
+        f"train selfsup walk motion=network {TRAIN} data.camera.focal_px=40",
+        prepare=inputs.walk_without_motion,
+    ),
+    "pass a part of the video with a moving camera, or compare by ground truth: stadia evaluate": Tried(
+        "compare base base walk", "evaluate base stadia data.recordings=[a]", prepare=inputs.walk_without_motion
+    ),
+    "choose one: data.recordings=[{}]": Tried(
+        "map two --out m", "map two --out m data.recordings=[a]", prepare=inputs.two_rooms
+    ),
+    "resize the frames to {}: ffmpeg -i IN -vf scale={} OUT": Tried(
+        "map room", "map room", prepare=inputs.squeezed_room, repair=inputs.unsqueeze_room
+    ),
+    "make them: stadia masks VIDEO --out MASKS": Tried(
+        f"map images --masks MASKS {FOCAL}", "masks images --by coco.json --out MASKS", prepare=inputs.masks
+    ),
+    "make them: stadia masks VIDEO --out MASKS; then pass masks=MASKS": Tried(
+        f"camera-height images --depth depth_npy {FOCAL}",
+        f"camera-height images --depth depth_npy {FOCAL} masks=MASKS",
+        prepare=inputs.masks_elsewhere,
+        between="masks images --by coco.json --out MASKS",
+    ),
+    "use horizon=auto, or horizon=given pitch_deg=...": Tried(
+        f"camera-height images {FOCAL} masks=masks horizon=travel",
+        f"camera-height images {FOCAL} masks=masks horizon=given pitch_deg=0",
+        prepare=inputs.masks,
+    ),
+    "pass the folder of `stadia predict --out`": Tried(
+        f"camera-height images --depth none {FOCAL} masks=masks",
+        f"camera-height images --depth p {FOCAL} masks=masks",
+        prepare=inputs.masks,
+        between=f"predict base images --out p {PREDICT}",
+        repair=inputs.correct_predicted_depth,
+    ),
+    "predict every frame, or pass the same --every": Tried(
+        f"camera-height images --depth depth_npy {FOCAL} masks=masks",
+        f"camera-height images --depth depth_npy {FOCAL} masks=masks --every 2",
+        prepare=inputs.masks_and_a_missing_depth,
+    ),
+    "remove the shards, then write them: stadia data shard SOURCE URL": Tried(
+        "check shards --only frames",
+        "data shard stadia shards",
+        prepare=inputs.damaged_shards,
+        repair="import shutil; shutil.rmtree('shards')",
+    ),
+    "look at the model and the unit of K, or keep the distortion: data.camera.undistort=false": Tried(
+        "check images --only frames data.camera.K_file=K.json",
+        "check images --only frames data.camera.K_file=K.json data.camera.undistort=false",
+        prepare=inputs.folding_lens,
+    ),
+    "leave the value out: it scales poses of another program (stadia scale POSES)": Tried(
+        "predict base stadia --out p --scale-from baseline=3 data.recordings=[a] --no-cloud --no-video",
+        "predict base stadia --out p --scale-from baseline data.recordings=[a] --no-cloud --no-video",
+    ),
+    "run stadia calibrate again": Tried(
+        "predict base images --out p --no-cloud --no-video",
+        "predict base images --out p --no-cloud --no-video",
+        prepare=inputs.damaged_metres,
+        between="calibrate images point=80,60:2.0@000000 --network base",
+    ),
+    "run stadia calibrate {} point=X,Y:METRES --network {}": Tried(
+        "export run --out m.onnx --camera images",
+        "calibrate images point=80,60:2.0@000000 --network run",
+        prepare=inputs.run,
+        first="camera images --fov 67",
+    ),
+    "stadia train selfsup VIDEO start_from=RUN": Tried(
+        "adapt run walk --out q", f"train selfsup images start_from=run {SMALL} {FOCAL}", prepare=inputs.run_and_walk
+    ),
+    "add the right images, or set data.stereo=false": Tried(
+        f"train selfsup images data.stereo=true {FOCAL} {TRAIN}",
+        f"train selfsup images data.stereo=false {FOCAL} {TRAIN}",
+    ),
+    "set training.devices=auto, or a smaller number": Tried(
+        f"train selfsup images training.devices=500 {FOCAL} {TRAIN}",
+        f"train selfsup images training.devices=auto {FOCAL} {TRAIN}",
+    ),
+    "set training.precision=bf16 or 32": Tried(
+        f"train selfsup images training.precision=fp16 {FOCAL} {TRAIN}",
+        f"train selfsup images training.precision=32 {FOCAL} {TRAIN}",
+    ),
+    "set schedule.milestones_in=fractions": Tried(
+        f"train selfsup images {STAGES} schedule.milestones_in=epochs {FOCAL} {TRAIN}",
+        f"train selfsup images {STAGES} schedule.milestones_in=fractions {FOCAL} {TRAIN}",
+    ),
+    "set data.split_by.unit=frames": Tried(
+        f"train selfsup images data.split_by.unit=recordings {FOCAL} {TRAIN}",
+        f"train selfsup images data.split_by.unit=frames {FOCAL} {TRAIN}",
+    ),
+    "name the recordings with depth by data.recordings=[...], or train selfsup": Tried(
+        f"train supervised images --dry-run model.pretrained=false {FOCAL}", f"train selfsup images {FOCAL} {TRAIN}"
+    ),
+    "film as docs/start/film.md says; or set the camera, stadia camera VIDEO --fov DEGREES, and use no map": Tried(
+        "map drive.mp4",
+        "predict base drive.mp4 --out p --no-cloud --no-video data.frames=[0,2]",
+        between="camera drive.mp4 --fov 67",
+    ),
+    "pass --crop {} if it shows this part of the image": Tried(
+        "evaluate --depth crop --reference whole",
+        "evaluate --depth crop --reference whole --crop kb",
+        prepare=inputs.cropped_depth,
+    ),
+    "pass the data; a run is a checkpoint: `stadia predict RUN DATA`": Tried(
+        "check run", f"predict run images --out p {PREDICT}", prepare=inputs.run
+    ),
+    "pass a checkpoint that `stadia train` wrote, such as RUN/checkpoints/best.safetensors": Tried(
+        "predict x.safetensors images --out p",
+        f"predict run/checkpoints/best.safetensors images --out p {PREDICT}",
+        prepare=inputs.foreign_weights,
+    ),
+    "use --method aligned or refined, and images that follow each other": Tried(
+        f"odometry base images --out o --method network {FOCAL}",
+        f"odometry base images --out o --method aligned {FOCAL}",
+    ),
+    "data.stride=1 takes each frame": Tried(
+        f"odometry base still --out o --method aligned {FOCAL}",
+        f"odometry base still --out o --method aligned {FOCAL} data.stride=1",
+        prepare=inputs.still,
     ),
 }

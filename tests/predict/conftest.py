@@ -28,10 +28,10 @@ CAMERA = TrainedCamera(K=((140, 0, 99.5), (0, 140, 64.5), (0, 0, 1)), size=(130,
 @pytest.fixture(scope="session")
 def write_run() -> Callable[..., Path]:
     """Writes a run's folder with a small, untrained network."""
-    return _write_run
+    return write_small_run
 
 
-def _write_run(folder: Path, *, focal: float = 0.7) -> Path:
+def write_small_run(folder: Path, *, focal: float = 0.7) -> Path:
     """A run's folder with a small `selfsup` in it, whose depth depends on the image."""
     config = configure("selfsup", SMALL, data={"path": "drive.mp4"})
     torch.manual_seed(0)

@@ -233,8 +233,12 @@ def test_an_unusable_map_gives_no_camera_no_points_and_no_motion(tmp_path, grade
     if is_used:
         assert use_motion(images) is None
         return
-    for use in (use_motion, read_mapped_camera, lambda source: read_map_geometry(source, [0], 15.0)):
-        with refuses(DataError, where="images.map", found="contradicted", fix="motion=network"):
+    for use, fix in (
+        (use_motion, "motion=network"),
+        (read_mapped_camera, "another part"),
+        (lambda source: read_map_geometry(source, [0], 15.0), "another part"),
+    ):
+        with refuses(DataError, where="images.map", found="contradicted", fix=fix):
             use(images)
 
 

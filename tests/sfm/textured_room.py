@@ -54,3 +54,9 @@ def write_images(folder: Path, images: list[NDArray[np.uint8]]) -> Path:
     for index, image in enumerate(images):
         cv2.imwrite(str(folder / f"{index:06d}.png"), image)
     return folder
+
+
+def write_room(folder: Path, frames: int = 12) -> Path:
+    """Write images of a room from an arc, of which `stadia map` makes a usable map in two seconds."""
+    room = TexturedRoom()
+    return write_images(folder, [room.draw(*find_arc_pose(index)) for index in range(frames)])

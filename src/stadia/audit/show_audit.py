@@ -52,7 +52,7 @@ def compare_audits(old: Path, verdicts: Sequence[ItemVerdict]) -> list[tuple[str
     Raises DataError if the folder has no audit.
     """
     if not (old / RECORD).is_file() or not has_mark(old / RECORD, "audit"):
-        raise DataError(old, found=f"no {RECORD} of stadia", expected="a folder of stadia audit", fix="check --compare")
+        raise DataError(old, found=f"no {RECORD} of stadia", expected="a folder of stadia audit")
     before = {row.item: row.grade for row in read_rows(str(old), ItemVerdict)}
     now = {verdict.item: verdict.grade for verdict in sort_worst_first(verdicts)}
     changed = [

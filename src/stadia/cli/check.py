@@ -242,11 +242,12 @@ def _print_left_out(data: Path) -> None:
 
 
 def _choose_camera_free(only: Sequence[str]) -> list[str]:
+    from stadia.data.config import SET_CAMERA
     from stadia.judge.recordings.checked_data import CAMERA_FREE
 
     if named := [name for name in only if name not in CAMERA_FREE]:
-        fix = "run stadia camera VIDEO --fov DEGREES"
-        raise ConfigError("--only", found=f"{', '.join(named)} without a camera", expected="a known camera", fix=fix)
+        found = f"{', '.join(named)} without a camera"
+        raise ConfigError("--only", found=found, expected="a known camera", fix=SET_CAMERA)
     return list(only) or list(CAMERA_FREE)
 
 

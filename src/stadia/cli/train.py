@@ -309,7 +309,7 @@ def resolve_recipe(
     config: type[RecipeConfig] = CONFIGS.load(recipe)
     values = read_json(base) if base is not None else {}
     if not isinstance(values, dict):
-        found, fix = type(values).__name__, "--dry-run prints one"
+        found, fix = type(values).__name__, f"`stadia train {recipe} --dry-run` prints one"
         raise ConfigError(base, found=found, expected="a JSON object of keys", fix=fix)
     of_file = values.get("recipe")
     if base is not None and of_file != recipe and of_file in [*CONFIGS]:  # one line instead of each wrong key

@@ -40,6 +40,10 @@ class DepthScale(StrEnum):
         return self in (DepthScale.AFFINE_INVERSE, DepthScale.AFFINE_DEPTH)
 
 
+SHIFT_FIX = "pass --scale-from reference=DEPTHS to stadia predict"
+"""The fix of an error that depth has an unknown shift."""
+
+
 @dataclass(frozen=True, slots=True)
 class Camera(Generic[Array]):
     """A pinhole camera together with the size of its image.

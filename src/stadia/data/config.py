@@ -19,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1, le=1 << 16)]
 Pixels = Annotated[int, Field(ge=32, le=8192)]
 
+SET_CAMERA = "set it with stadia camera INPUT --fov DEGREES"  # for an error of a camera that is unknown or wrong
 POSES_OF_MAP = "map"  # value of `poses` for the poses and points of the video's map
 MAX_NETWORK_PIXELS = 1 << 22  # pixels of a network's image, 2048x2048
 

@@ -235,6 +235,7 @@ def _estimate_focal(lens: DistortedCamera) -> float:
     return fy * (1 + min(k1, 0) * (lens.width**2 + lens.height**2) / (4 * fy**2))
 
 
+KEEP_DISTORTION = "keep the distortion: data.camera.undistort=false"
 MAX_CHANGE = 4.0  # largest plausible factor between the focal lengths of lens and pinhole camera
 
 
@@ -248,10 +249,7 @@ def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
     """
     if (fold_deg := lens.fold_deg) is not None:
         found = f"{lens.model} coefficients whose radius shrinks from {fold_deg:.0f} degrees on, inside the image"
-        fix = (
-            "calibrate again with the board in the corners of the image, or keep the distortion:"
-            " data.camera.undistort=false"
-        )
+        fix = f"calibrate again with the board in the corners of the image, or {KEEP_DISTORTION}"
         raise DataError(where, found=found, expected="a radius that grows up to the edge of the image", fix=fix)
     with np.errstate(all="ignore"):
         new_K = compute_pinhole_K([(lens, np.eye(3))])
@@ -263,7 +261,7 @@ def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
             is_lens = bool((raw > -2).all() and (raw < (lens.width + 1, lens.height + 1)).all())
     if not is_lens:
         found = f"{lens.model} coefficients {', '.join(f'{value:.3g}' for value in lens.coefficients[:5])}"
-        fix = "check the model and the unit of K, or keep the distortion: data.camera.undistort=false"
+        fix = f"look at the model and the unit of K, or {KEEP_DISTORTION}"
         raise DataError(where, found=found, expected="a lens that does not fold the image", fix=fix)
     return made
 
@@ -446,7 +444,11 @@ def make_shape_error(known: Intrinsics, source: Path, height: int, width: int, c
         what, ways = "cropped, as video modes crop photos", (CROPPED, STRETCHED)
     cases = "; ".join(f"{way}: {describe_K(fit_camera(known, way, height, width))}" for way in ways)
     fix = f"run `{command} {ways[0]}`"
-    fix += f", or `{ways[1]}` in its place" if is_turned else ". A video mode may crop more: compare with `stadia map`"
+    fix += (
+        f", or `{ways[1]}` in its place"
+        if is_turned
+        else ". A video mode may crop more: look at the focal length of `stadia map`"
+    )
     found = f"images of {width}x{height}, which may be {what} ({cases})"
     expected = f"the shape of {known.width}x{known.height}, which the camera has"
     return DataError(source, found=found, expected=expected, fix=fix)

@@ -43,6 +43,7 @@ from stadia.io.video_decoding import hash_source
 Numbers = NDArray[np.int32]
 ROAD = "road"
 MASKS_RECORD = "prepared.json"
+MAKE_MASKS = "make them: stadia masks VIDEO --out MASKS"  # for an error of masks that are missing
 # Classes that are split into objects if there are no object numbers.
 OBJECT_CLASSES = frozenset({*PRIORS["kitti"], *CLASS_ALIASES, "bus", "bicycle", "motorcycle"})
 GROUND_CLASSES = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})  # Objects stand on these classes.
@@ -158,8 +159,8 @@ def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
         recording.mask_reader = None if found is None else MaskFiles(found)
     if bare and all(recording.mask_reader is None for recording in bare):
         own = "" if len(recordings) == 1 else f"a folder {bare[0].name} with "
-        missing, fix = f"no masks of {bare[0].name}", "create them: stadia masks VIDEO"
-        raise DataError(folder, found=missing, expected=f"{own}semantic/left/ in it", fix=fix)
+        missing = f"no masks of {bare[0].name}"
+        raise DataError(folder, found=missing, expected=f"{own}semantic/left/ in it", fix=MAKE_MASKS)
 
 
 def hash_frames(recording: Recording) -> str:
@@ -181,8 +182,7 @@ def check_masks_of(folder: Path, content: str) -> None:
     made = read_json(path) if path.is_file() else None
     of = made.get("source") if isinstance(made, dict) else None
     if of and content and of != content:
-        fix = "make them: stadia masks VIDEO --out FOLDER"
-        raise DataError(folder, found="masks of another video", expected="masks of this video", fix=fix)
+        raise DataError(folder, found="masks of another video", expected="masks of this video", fix=MAKE_MASKS)
 
 
 def _check_classes(path: Path, numbers: Iterable[int]) -> None:
@@ -656,7 +656,7 @@ def read_rejected_objects(path: str) -> Mapping[str, frozenset[int]]:
         name = f"{frame.recording}/{Path(frame.frame).name}"
         judged += [(name, one.number, not one.accepted and one.metres_over_unit is not None) for one in frame.objects]
     if judged and not any(number for _, number, _ in judged):
-        fix = "make masks with `stadia masks`, and estimate with them"
+        fix = f"{MAKE_MASKS}; then run stadia camera-height with masks=MASKS"
         raise DataError(file, found="objects without numbers", expected="objects of masks", fix=fix)
     for name, number, is_rejected in judged:
         if is_rejected and number:

@@ -25,7 +25,7 @@ INDEX = "shards.json"
 MAX_INDEX_BYTES = 1 << 28
 Encoding = Literal["png", "jpeg", "raw"]
 EXPECTED = "an index of shards"
-FIX = "write the shards again: stadia data shard SOURCE URL"
+FIX = "remove the shards, then write them: stadia data shard SOURCE URL"
 JPEG_QUALITY, PNG_LEVEL = 95, 1
 MAX_SIDE = 1 << 13  # longest side of an image: 8K video is the largest that is read
 

@@ -248,7 +248,8 @@ def sample_prediction(name: str, values: Array, mask: Mask, depth_scale: DepthSc
         if span is not None:
             fix = f"the map spans exactly {span}, as display images do: store the network's depth"
         elif not depth_scale.is_affine and holes < MAX_SHARE_OF_ZEROS * len(scored):
-            fix += "; or pass --depth-scale affine-inverse if these are relative inverse depths, whose smallest is 0"
+            relative = "--depth-scale affine-inverse --protocol relative"
+            fix += f"; or pass {relative} if these are relative inverse depths, whose smallest is 0"
         found = f"no finite positive depth at {holes} of {len(scored)} scored pixels"
         raise ProtocolError(name, found=found, expected="a prediction at every scored pixel", fix=fix)
     return scored[None]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.types import DepthScale
+from stadia.core.types import SHIFT_FIX, DepthScale
 from stadia.data.frame_preparation import Listener, PredictedFrame
 from stadia.geometry.cameras import NEAR
 from stadia.io.atomic_files import atomic_write, write_json
@@ -176,8 +176,8 @@ def check_scene_files(glb: Path | None, rerun: Path | None, *, recordings: int, 
             fix = "choose one with data.recordings=NAME"
             raise ConfigError(option, found=f"{recordings} recordings", expected="one", fix=fix)
         if not has_points:
-            found, fix = "depth with an unknown shift", "pass --scale-from reference=DEPTHS"
-            raise ConfigError(option, found=found, expected="depth that gives points", fix=fix)
+            found, expected = "depth with an unknown shift", "depth that gives points"
+            raise ConfigError(option, found=found, expected=expected, fix=SHIFT_FIX)
         if path.exists() or path.is_symlink():
             raise StadiaError(path, found="an existing file", expected="a new name")
         check_writable(path.parent)

@@ -26,6 +26,7 @@ from stadia.evaluation import MOTIONS
 from stadia.io import depth_files
 from stadia.io.atomic_files import hold_folder, open_to_append, sync_later, write_json
 from stadia.io.input_files import check_no_links, join_name, parse_json, read_json, read_text
+from stadia.io.output_files import ANOTHER_OUT_OR_REMOVE
 from stadia.io.records.trajectory import (
     TRAJECTORY,
     TRAJECTORY_TUM,
@@ -286,10 +287,10 @@ class Predictions:
         if record is None or found != expected or list(record.entries) != list(entries):
             differing = [key for key, value in expected.items() if found.get(key) != value] or ["entries"]
             raise ProtocolError(
-                self.folder / RECORD,
+                self.folder,
                 found=f"predictions of {' and '.join(_DIFFERENT.get(key, f'another {key}') for key in differing)}",
                 expected="predictions of this checkpoint and these images, or an empty folder",
-                fix="choose another --out; or remove the folder if the images were changed",
+                fix=ANOTHER_OUT_OR_REMOVE,
             )
 
 

@@ -375,8 +375,7 @@ def split_by_class(true_m: NDArray[np.float64], mask: NDArray[np.bool_], classes
         ['class 7', 'class 3']
     """
     if classes is None:
-        fix = "pass --classes DIR, a folder of PNG with a class a pixel"
-        raise ConfigError("--by class", found="no classes", expected="a class of each pixel", fix=fix)
+        raise ConfigError("--by class", found="no classes", expected="a class of each pixel")
     numbers, labels = np.unique(classes[mask], return_inverse=True)
     return labels.reshape(-1), [f"class {number}" for number in numbers]
 

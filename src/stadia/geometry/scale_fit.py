@@ -158,7 +158,7 @@ def fuse_scales(fits: Mapping[str, ScaleFit], *, of_height: Collection[str] = ()
         0.02
     """
     if not fits:
-        raise GeometryError("scale", found="no source", expected="at least one", fix="name one with --scale-from")
+        raise GeometryError("scale", found="no source", expected="at least one")
     logs = {name: math.log(fit.factor) for name, fit in fits.items()}
     deviations = {name: max(fit.deviation, 1e-4) for name, fit in fits.items()}
     weights = {name: deviation**-2 for name, deviation in deviations.items()}

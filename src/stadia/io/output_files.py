@@ -64,6 +64,11 @@ MARKS: Mapping[str, bytes] = {
 """Patterns that match the first or last bytes of each kind of output. The second one of reports is from before 0.2."""
 
 
+OTHER_NAME_OR_FORCE = "choose another name, or pass --force to replace it"
+ANOTHER_OUT = "choose another --out"
+ANOTHER_OUT_OR_REMOVE = f"{ANOTHER_OUT}, or remove it"
+"""Fixes of an output that is refused: of a command with --force; of another one; and if the old output may go."""
+
 RECORDS: Mapping[str, str] = {
     "run.json": "a run",
     "predictions.json": "predictions",
@@ -84,7 +89,9 @@ RECORDS: Mapping[str, str] = {
 """Record file of each kind of output folder, with a description of the folder. No other command writes into it."""
 
 
-def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], force: bool = False) -> Path:
+def check_replaceable(
+    path: Path, kind: str, *, inputs: Iterable[Path | None], force: bool = False, fix: str = OTHER_NAME_OR_FORCE
+) -> Path:
     """Return the path of an output file if writing there destroys nothing foreign to stadia.
 
     In the path `~` is expanded.
@@ -94,6 +101,7 @@ def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], f
     inputs: paths that are never replaced. In an input folder, only empty files and outputs of this kind are replaced.
         In the folder of a training run, files that the run did not write are replaced, too.
     force: replace any file or link, but no folder or device.
+    fix: what the user can do about a file that is not replaced, for messages.
 
     Raises StadiaError if a link, or a file of another kind, is there, or the place is not writable.
     """
@@ -121,8 +129,7 @@ def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], f
         return path
     else:
         found = f"a file that is not stadia's {kind}"
-    expected, fix = f"a new file, or an earlier {kind}", "choose another name, or pass --force to replace it"
-    raise StadiaError(path, found=found, expected=expected, fix=fix)
+    raise StadiaError(path, found=found, expected=f"a new file, or an earlier {kind}", fix=fix)
 
 
 def check_output_folder(
@@ -133,7 +140,7 @@ def check_output_folder(
     inputs: Iterable[Path | None] = (),
     names: Container[str] | None = None,
     force: bool = False,
-    fix: str = "choose another folder",
+    fix: str | None = None,
 ) -> Path:
     """Return the path of an output folder if writing there destroys nothing foreign to stadia.
 
@@ -148,11 +155,13 @@ def check_output_folder(
     inputs: paths that the output must not replace.
     names: only files with these names make a folder without a record unacceptable; None means all names.
     force: also accept a folder without a record.
-    fix: what the user can do, for messages.
+    fix: what the user can do, for messages; None for another folder, or --force.
 
     Raises StadiaError for any other folder.
     """
     folder = expand_home(folder)
+    fix_of_record = fix or OTHER_NAME_OR_FORCE
+    fix = fix or "choose another folder"
     for given in inputs:
         if given is None or not is_existing_path(file := expand_home(given)) or not file.is_file():
             continue
@@ -172,7 +181,7 @@ def check_output_folder(
         found = f"{', '.join(others[:3])} in it, but no {record} of stadia"
         raise StadiaError(folder, found=found, expected=f"a new or empty folder, or an earlier {kind}", fix=fix)
     if kind in MARKS:
-        check_replaceable(folder / record, kind, inputs=())
+        check_replaceable(folder / record, kind, inputs=(), fix=fix_of_record)
     check_no_links(folder, skip=("runs", "wandb", *["images"] * (kind in ("map", "batch"))))
     return folder
 

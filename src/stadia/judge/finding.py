@@ -142,9 +142,7 @@ class Finding:
             return cls(code, severity, stage, measured, expected, cause, fix, evidence, where, title=title)
         except (KeyError, TypeError, ValueError) as error:
             found, expected = f"{type(error).__name__}: {error}", "the fields of a finding"
-            raise DataError(
-                "finding", found=found, expected=expected, fix="write the file again: stadia check DATA --out DIR"
-            ) from error
+            raise DataError("finding", found=found, expected=expected) from error
 
 
 def merge_findings(findings: Iterable[Finding], key: Callable[[Finding], Hashable]) -> list[Finding]:

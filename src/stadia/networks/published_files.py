@@ -67,7 +67,9 @@ class PublishedFiles:
                 return self.folder / name
         pickles = sorted(path.name for pattern in PICKLES for path in self.folder.glob(pattern))
         found = f"{pickles[0]}, a pickle, which is not opened" if pickles else "a folder without weights"
-        fix = "save them by save_pretrained, or import them by `stadia import`" if pickles else "check the folder"
+        fix = (
+            "save them as model.safetensors, as save_pretrained of transformers does" if pickles else "check the folder"
+        )
         raise CheckpointError(self.folder, found=found, expected="model.safetensors", fix=fix)
 
     def list_weight_files(self) -> list[Path]:

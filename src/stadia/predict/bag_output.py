@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.progress import TrackProgress, no_progress
+from stadia.core.types import SHIFT_FIX
 from stadia.core.verdict import Verdict
 from stadia.data.formats.ros_bags import NS_PER_S, MessageStamp, RosBag, import_rosbags, load_types, read_stamps
 from stadia.data.frame_preparation import PredictedFrame
@@ -154,8 +155,7 @@ class BagOutput:
         Raises ConfigError for depth with an unknown shift.
         """
         if predicted.depth_scale.is_affine:
-            fix = "choose a network that predicts depth, or pass --scale-from reference=DEPTHS to stadia predict"
-            raise ConfigError("bag", found="depth with an unknown shift", expected="depth", fix=fix)
+            raise ConfigError("bag", found="depth with an unknown shift", expected="depth", fix=SHIFT_FIX)
         K = predicted.frame.K.copy()
         K[:2, 2] += predicted.box.left, predicted.box.top
         messages = {"depth/image": self.maker.depth(stamp, predicted.depth_at_image())}

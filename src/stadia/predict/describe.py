@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale
 from stadia.core.verdict import Verdict
+from stadia.data.config import SET_CAMERA
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.judge.catalog import CATALOG
 from stadia.predict.networks import DEFAULT_NETWORK
@@ -150,7 +151,7 @@ def describe_calibration(calibration: TapeCalibration) -> Iterator[str]:
     if kept.has_wrong_focal:
         yield (
             f"warn: lengths across the image need {kept.focal_ratio:.2f} +- {kept.focal_deviation:.2f} times the focal"
-            " length: it is probably wrong. Fix: stadia camera INPUT --fov DEGREES, then calibrate again"
+            f" length: it is probably wrong. Fix: {SET_CAMERA}, then calibrate again"
         )
     if not kept.grows_with_depth and not kept.has_wrong_focal:
         yield f"a factor explains them (change per doubling of depth {doubling:+.0%} +- {of_doubling:.0%})"

@@ -120,12 +120,7 @@ class ExportDescription(StrictModel):
         except ValidationError as error:
             first = error.errors()[0]
             problem = f"{'.'.join(map(str, first['loc']))} in its metadata: {first['msg']}"
-            raise DataError(
-                path,
-                found=problem,
-                expected="what `stadia export` writes",
-                fix="export the network again: stadia export RUN",
-            ) from error
+            raise DataError(path, found=problem, expected="what `stadia export` writes", fix=EXPORT_AGAIN) from error
         if described.crop not in IMAGE_CROPS:
             expected = f"one of {', '.join(IMAGE_CROPS)}"
             raise DataError(path, found=f"the crop '{described.crop}'", expected=expected, fix="update stadia")
@@ -135,6 +130,7 @@ class ExportDescription(StrictModel):
 # -- the graph
 
 EXPECTED = "an ONNX file that `stadia export` wrote"
+EXPORT_AGAIN = "export the network again: stadia export RUN --out FILE"
 
 MIN_OPSET = 13
 _MAX_BYTES = 1 << 31  # limit of a protobuf
@@ -196,9 +192,7 @@ class OnnxSession:
             raise make_graph_error(self.path, failure, error) from error
         if output.shape != expected:
             found = f"an output of shape {output.shape} for images of shape {image.shape}"
-            raise DataError(
-                self.path, found=found, expected=f"shape {expected}", fix="export the network again: stadia export RUN"
-            )
+            raise DataError(self.path, found=found, expected=f"shape {expected}", fix=EXPORT_AGAIN)
         return output
 
 
@@ -223,9 +217,7 @@ class OnnxGraph:
         self.path, self.interface = Path(path), interface
         check_installed("onnx", "onnxruntime")
         if fault := find_fault(self.path):
-            raise DataError(
-                self.path, found=fault, expected=EXPECTED, fix="export the network again: stadia export RUN"
-            )
+            raise DataError(self.path, found=fault, expected=EXPECTED, fix=EXPORT_AGAIN)
         self._session = OnnxSession(self.path, interface.input, interface.output, threads=threads)
         self.texts, self._tensors = self._session.texts, self._session.tensors
 
@@ -242,19 +234,12 @@ class OnnxGraph:
         dimensions = 1 + len(wanted.output_shape(1, 1))
         expected = [(wanted.input, 4, "tensor(float)"), (wanted.output, dimensions, "tensor(float)")]
         if sides != expected:
-            raise DataError(
-                self.path,
-                found=f"a graph with {sides}",
-                expected=f"{expected}",
-                fix="export the network again: stadia export RUN",
-            )
+            raise DataError(self.path, found=f"a graph with {sides}", expected=f"{expected}", fix=EXPORT_AGAIN)
         channels = [shape[1] for _, shape, _ in self._tensors]
         if channels != [wanted.channels, wanted.values or 1]:
             found = f"a graph from {channels[0]} to {channels[1]} channels"
             expected_channels = f"one from {wanted.channels} to {wanted.values or 1}"
-            raise DataError(
-                self.path, found=found, expected=expected_channels, fix="export the network again: stadia export RUN"
-            )
+            raise DataError(self.path, found=found, expected=expected_channels, fix=EXPORT_AGAIN)
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the output (B, ...) of images (B, channels, H, W)."""

@@ -34,7 +34,7 @@ from stadia.io.atomic_files import write_json
 from stadia.io.image_files import list_images, read_rgb, read_stored_labels, read_upright_size
 from stadia.io.image_io import write_image
 from stadia.io.input_files import check_path_exists, check_writable, expand_home, read_json, read_lines, safe_join
-from stadia.io.output_files import check_output_folder
+from stadia.io.output_files import ANOTHER_OUT, ANOTHER_OUT_OR_REMOVE, check_output_folder
 from stadia.io.video_decoding import hash_source
 from stadia.predict import TRAIN_FLOOR
 from stadia.predict.onnx_masks import load_onnx_segmenter
@@ -333,13 +333,13 @@ def _prepare(
 
 
 def _check_folder(folder: Path, made: dict[str, str]) -> None:
-    check_output_folder(folder, RECORD, "set of masks", names=WRITTEN, fix="choose another --out")
+    check_output_folder(folder, RECORD, "set of masks", names=WRITTEN, fix=ANOTHER_OUT)
     before = read_json(folder / RECORD) if (folder / RECORD).exists() else made
     before = before if isinstance(before, dict) else {}
     if any(before.get(key) != made[key] for key in ("by", "of")):
         found = "other images" if before.get("of") != made["of"] else f"masks by {before.get('by')}"
-        expected, fix = f"masks of this video by {made['by']}", "choose another --out, or remove it"
-        raise DataError(folder, found=found, expected=expected, fix=fix)
+        expected = f"masks of this video by {made['by']}"
+        raise DataError(folder, found=found, expected=expected, fix=ANOTHER_OUT_OR_REMOVE)
 
 
 def _summarize_masks(recording: Recording, indices: range, folder: Path) -> list[str]:

@@ -443,7 +443,7 @@ def rank_networks(
         raise DataError(source, found="one image", expected="a video with a usable map", fix=fix)
     mapped = find_map(source)
     if mapped is None or mapped.geometry is None:
-        fix = f"make one: stadia map {source}. Without motion of the camera, nothing distinguishes networks"
+        fix = f"make it: stadia map {source}"
         raise DataError(source, found="no map", expected="a usable map, to compare depth with", fix=fix)
     if not mapped.is_usable:
         fix = "pass a part of the video with a moving camera, or compare by ground truth: stadia evaluate"

@@ -231,7 +231,7 @@ def parse_scale_source(text: str) -> ScaleSource:
     """
     name, value = parse_scale(text)
     if value is not None and name in WITHOUT_VALUE:
-        fix = "leave the value out, or use `stadia scale`"
+        fix = "leave the value out: it scales poses of another program (stadia scale POSES)"
         raise ConfigError(f"--scale-from {text}", found="a value", expected=f"{name} of the data", fix=fix)
     return SCALE_SOURCES[name](text, value)
 

@@ -31,7 +31,7 @@ from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import atomic_folder, atomic_write, write_json, write_lines
 from stadia.io.image_io import write_image
 from stadia.io.input_files import read_bytes, read_json
-from stadia.io.output_files import check_output_folder
+from stadia.io.output_files import ANOTHER_OUT_OR_REMOVE, check_output_folder
 from stadia.io.records.trajectory import (
     TRAJECTORY,
     TRAJECTORY_DRAWING,
@@ -318,7 +318,7 @@ def check_map_folder(folder: Path, source: Path, content: str) -> None:
 
     Raises StadiaError if the folder holds anything else.
     """
-    fix = "choose another --out, or move it away"
+    fix = ANOTHER_OUT_OR_REMOVE
     check_output_folder(folder, RECORD, "map", fix=fix)
     if not folder.is_symlink() and not (folder / RECORD).exists():
         return

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.types import LEFT
 from stadia.data.lens_distortion import Undistortion
-from stadia.data.mask_files import OBJECT_CLASSES, MaskFiles, check_masks_of, select_classes
+from stadia.data.mask_files import MAKE_MASKS, OBJECT_CLASSES, MaskFiles, check_masks_of, select_classes
 from stadia.data.video.photo_fit import PhotoFit
 from stadia.io.input_files import expand_home
 
@@ -60,7 +60,7 @@ class MovableMasks:
         folder = expand_home(folder)
         if not (folder / "semantic" / LEFT).is_dir():
             found = "no semantic/left in it" if folder.is_dir() else "no such folder"
-            raise DataError(folder, found=found, expected="masks", fix=f"stadia masks VIDEO --out {folder}")
+            raise DataError(folder, found=found, expected="masks", fix=MAKE_MASKS)
         check_masks_of(folder, content)
         files = MaskFiles(folder)
         if not MOVABLE_CLASSES.intersection(files.classes.values()):
@@ -70,8 +70,8 @@ class MovableMasks:
         present = {path.stem for path in (folder / "semantic" / LEFT).glob("*.png")}
         masked = [index for index, stem in enumerate(stems) if stem in present]
         if not masked:
-            expected, fix = "semantic/left/FRAME.png", f"stadia masks VIDEO --out {folder}"
-            raise DataError(folder, found="no mask of this video", expected=expected, fix=fix)
+            expected = "semantic/left/FRAME.png"
+            raise DataError(folder, found="no mask of this video", expected=expected, fix=MAKE_MASKS)
         return cls(files, [stems[index] for index in masked], np.array(masked), height, width)
 
     def has_near(self, index: int, max_distance: int = MAX_DISTANCE) -> bool:

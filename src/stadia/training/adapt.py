@@ -20,7 +20,7 @@ from stadia.core.terminal import Terminal, announce_step
 from stadia.core.types import Predictor
 from stadia.data.config import parse_source_options
 from stadia.data.video.input_camera import is_own_video
-from stadia.data.video.video_map import check_usable, find_map
+from stadia.data.video.video_map import NO_MOTION_OF_MAP, check_usable, find_map
 from stadia.geometry.cameras import from_field_of_view
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import IMAGE_SUFFIXES
@@ -355,7 +355,7 @@ def use_map(config: RecipeConfig, video: Path, settings: Sequence[str]) -> Recip
     """
     if (mapped := find_map(video)) is None:
         return config
-    check_usable(mapped)
+    check_usable(mapped, fix=NO_MOTION_OF_MAP)
     if (share := mapped.measure_movable()) > MAX_MOVABLE:
         found = f"masks that cover {share:.0%} of the image, where depth is neither trained nor judged"
         fix = "choose a part of the video with less traffic"

@@ -225,7 +225,8 @@ def measure_heights(data: Path, masks: Path | None, every: int = 1) -> Mapping[s
         for label in labels:
             heights.setdefault(normalize_class(label.kind), []).append(float(label.size_hwl_m[0]))
     if not heights:
-        raise DataError(data, found="no object", expected="boxes that masks find again", fix="check --masks")
+        fix = "look at the masks: are they of these images?"
+        raise DataError(data, found="no object", expected="boxes that masks find again", fix=fix)
     return {name: np.array(values) for name, values in heights.items()}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.data.config import CameraConfig
+from stadia.data.config import SET_CAMERA, CameraConfig
 from stadia.data.formats.photo_lens import describe_crop, read_lens
 from stadia.data.open_dataset import recognize_format
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
@@ -29,8 +29,6 @@ from stadia.io.video_decoding import VIDEO_SUFFIXES
 
 SHAPE_TOLERANCE = 0.02
 """Images may share the training's camera up to this difference of their aspect ratios, in natural logarithms."""
-
-SET_CAMERA = "set it with stadia camera INPUT --fov DEGREES"
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ def _refuse_other_shape(trained: CameraConfig, given: CameraConfig, source: Path
         source,
         found=f"images of {width}x{height} and no camera",
         expected=f"the shape of the training's camera, {trained.size[1]}x{trained.size[0]}, or a camera",
-        fix="give the field of view of these images: stadia camera INPUT --fov DEGREES",
+        fix=SET_CAMERA,
     )
 
 

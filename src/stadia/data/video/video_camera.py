@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.data.config import CameraConfig
+from stadia.data.config import SET_CAMERA, CameraConfig
 from stadia.data.lens_distortion import (
     DISTORTION_MODELS,
     DistortedCamera,
@@ -139,7 +139,7 @@ def _sample(source: Path) -> list[NDArray[np.uint8]]:
 
 
 NO_CAMERA = "no camera"
-CAMERA_ADVICE = "Lengths depend on it: set it with stadia camera INPUT --fov DEGREES"
+CAMERA_ADVICE = f"Lengths depend on it: {SET_CAMERA}"
 PHONE_FOV_DEG = 69  # longer side, phone's main camera: 26 mm equivalent focal length on 36 mm film
 
 

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.verdict import Verdict
-from stadia.data.config import Matrix
+from stadia.data.config import SET_CAMERA, Matrix
 from stadia.data.lens_distortion import DISTORTION_MODELS, DistortedCamera, make_undistortion
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE, MEDIAN_DEPTH, MIN_SEEN, MapGeometry
 from stadia.data.video.photo_fit import PhotoFit
@@ -28,9 +28,11 @@ from stadia.io.video_decoding import hash_source
 RECORD, POINTS, MOVABLE, MASK = "map.json", "points.npz", "movable.npz", "static.png"
 FORMAT = "stadia-map"
 MAP_CAMERA = "the camera of the map"
+NO_MOTION_OF_MAP = "map another part of the video, or set motion=network"
+"""The fix of a training that cannot use its map."""
 
 MAX_RECORD_BYTES = 1 << 28
-_REMAKE = "make it again: stadia map VIDEO"
+_REMAKE = "remove the map, then make it: stadia map VIDEO"
 
 
 _POINTS = {
@@ -440,8 +442,8 @@ def find_map(source: Path) -> StoredMap | None:
         return None
     mapped = read_map(folder)
     if mapped.fingerprint != hash_source(source):
-        found, fix = f"the map of another video ({mapped.source[:40]})", f"replace it: stadia map {source}"
-        raise DataError(folder, found=found, expected=f"the map of {source.name}", fix=fix)
+        found = f"the map of another video ({mapped.source[:40]})"
+        raise DataError(folder, found=found, expected=f"the map of {source.name}", fix=_REMAKE)
     return mapped
 
 
@@ -488,9 +490,8 @@ def read_mapped_camera(source: Path) -> MapCamera:
     found = _require_map(source)
     camera = found.camera
     if not camera.is_determined:
-        fix = f"give the camera: stadia camera {source} --fov DEGREES"
         what = f"a camera that the motion does not determine ({camera.origin})"
-        raise DataError(found.folder, found=what, expected="a path with turns", fix=fix)
+        raise DataError(found.folder, found=what, expected="a path with turns", fix=SET_CAMERA)
     return camera
 
 
@@ -532,10 +533,12 @@ def _require_map(source: Path) -> StoredMap:
     return mapped
 
 
-def check_usable(mapped: StoredMap) -> None:
-    """Raise DataError if the grade of a map is "unusable"."""
+def check_usable(mapped: StoredMap, fix: str = "map another part of the video") -> None:
+    """Raise DataError if the grade of a map is "unusable".
+
+    fix: what the user can do, for the message.
+    """
     if not mapped.is_usable:
-        fix = "map another part of the video, or go without the map: motion=network"
         raise DataError(mapped.folder, found=f"a map that is {mapped.verdict}", expected="a usable map", fix=fix)
 
 
@@ -550,8 +553,7 @@ def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> Map
     """
     mapped = _require_map(source)
     if (why := mapped.find_camera_mismatch(focal)) is not None:
-        fix = f"make it again with this camera: stadia map {source}, or train without it: motion=network"
-        raise DataError(mapped.folder, found=why, expected="the camera of the data", fix=fix)
+        raise DataError(mapped.folder, found=why, expected="the camera of the data", fix="remove data.poses=map")
     return replace(mapped.make_geometry(numbers), movable=mapped.open_movable())
 
 

@@ -28,7 +28,7 @@ from stadia.io.records.camera_keys import (
     walk_mappings,
 )
 from stadia.io.records.colmap import convert_lens, count_focals
-from stadia.io.records.formats import EQUIDISTANT, FIRST_PIXEL, FOV, MODELS, RADTAN
+from stadia.io.records.formats import EQUIDISTANT, FIRST_PIXEL, FOV, MODELS, RADTAN, WRITE_COLMAP_TEXT
 from stadia.io.records.json_scenes import parse_transforms_camera
 from stadia.io.records.kitti_calibration import KittiCalibration, name_projections
 from stadia.io.yaml_files import parse_yaml
@@ -106,8 +106,7 @@ def _read_cameras(path: Path) -> list[CalibratedCamera]:
     suffix = path.suffix.lower()
     check_no_archive(path)
     if suffix == ".bin":
-        fix = "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT"
-        raise DataError(path, found="a binary file of COLMAP", expected=EXPECTED, fix=fix)
+        raise DataError(path, found="a binary file of COLMAP", expected=EXPECTED, fix=WRITE_COLMAP_TEXT)
     if suffix in (".npy", ".npz"):
         arrays = {"K": read_npy(path)} if suffix == ".npy" else read_npz(path)
         small = {name: values.tolist() for name, values in arrays.items() if values.size <= MAX_NUMBERS}

@@ -16,7 +16,7 @@ from stadia.geometry.lens import Lens
 from stadia.io.atomic_files import atomic_folder, open_atomic, write_lines
 from stadia.io.input_files import name_parser_errors, natural_sort_key, read_bytes, read_text
 from stadia.io.number_rows import parse_numbers
-from stadia.io.records.formats import COLMAP, EQUIDISTANT, FIRST_PIXEL, FOV, RADTAN
+from stadia.io.records.formats import COLMAP, EQUIDISTANT, FIRST_PIXEL, FOV, RADTAN, WRITE_COLMAP_TEXT
 from stadia.io.records.poses import make_poses
 from stadia.io.records.reconstruction import Reconstruction, make_lenses, make_reconstruction
 
@@ -24,7 +24,6 @@ Array = NDArray[np.float64]
 
 MAX_BYTES = 8 << 30  # images.bin has the points of each image
 EXPECTED = "a COLMAP model: cameras and images as .txt or .bin"
-_FIX = "write it again: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT"
 
 EQUIRECTANGULAR = "EQUIRECTANGULAR"
 
@@ -170,7 +169,7 @@ def _read_camera_lines(path: Path) -> dict[int, ColmapCamera]:
         where, ids = f"{path}, line {number}", parse_numbers(words[:1])
         if not len(ids):
             expected = "CAMERA_ID MODEL WIDTH HEIGHT PARAMS"
-            raise DataError(where, found=f"'{line[:60]}'", expected=expected, fix=_FIX)
+            raise DataError(where, found=f"'{line[:60]}'", expected=expected, fix=WRITE_COLMAP_TEXT)
         cameras[int(ids[0])] = read_camera_words(where, words[1:])
     return cameras
 
@@ -180,7 +179,7 @@ def read_camera_words(where: str, words: Sequence[str]) -> ColmapCamera:
     values = parse_numbers(words[1:])
     if len(values) < 3 or len(values) != len(words) - 1:
         found, expected = f"'{' '.join(words)[:60]}'", "MODEL WIDTH HEIGHT PARAMS"
-        raise DataError(where, found=found, expected=expected, fix=_FIX)
+        raise DataError(where, found=found, expected=expected, fix=WRITE_COLMAP_TEXT)
     return _check_camera(where, ColmapCamera(words[0], int(values[0]), int(values[1]), tuple(values[2:].tolist())))
 
 
@@ -189,7 +188,7 @@ def _check_camera(where: str, camera: ColmapCamera) -> ColmapCamera:
     is_sized = min(camera.width, camera.height) >= 1 and max(camera.width, camera.height) <= _MAX_SIDE_PX
     if len(camera.params) != count or not np.isfinite(camera.params).all() or not is_sized:
         found = f"{len(camera.params)} parameters of {camera.model[:40]} at {camera.width}x{camera.height}"
-        raise DataError(where, found=found, expected="a camera model of COLMAP", fix=_FIX)
+        raise DataError(where, found=found, expected="a camera model of COLMAP", fix=WRITE_COLMAP_TEXT)
     return camera
 
 
@@ -222,7 +221,9 @@ def _make_images(path: Path, names: Sequence[str], rows: Array) -> ColmapImages:
     if not len(rows):
         raise DataError(path, found="no image", expected=EXPECTED, fix="check that the reconstruction succeeded")
     if not np.isfinite(rows).all() or (np.linalg.norm(rows[:, :4], axis=1) < 1e-6).any():
-        raise DataError(path, found="a quaternion without length", expected="a rotation for each image", fix=_FIX)
+        raise DataError(
+            path, found="a quaternion without length", expected="a rotation for each image", fix=WRITE_COLMAP_TEXT
+        )
     rows[:, :4] /= np.linalg.norm(rows[:, :4], axis=1, keepdims=True)
     T_world_camera = make_poses(rows, COLMAP, lambda row: f"{path}, image {names[row]}")
     return ColmapImages(tuple(names), T_world_camera, rows[:, 7].astype(np.int64))
@@ -260,7 +261,9 @@ def _parse_cameras(path: Path) -> dict[int, ColmapCamera]:
     for _ in range(_check_count(path, int(stream.take("<Q")[0]), 40, len(stream.data))):
         number, model, width, height = (int(value) for value in stream.take("<iiQQ"))
         if model not in MODELS:
-            raise DataError(path, found=f"camera model {model}", expected="a camera model of COLMAP", fix=_FIX)
+            raise DataError(
+                path, found=f"camera model {model}", expected="a camera model of COLMAP", fix=WRITE_COLMAP_TEXT
+            )
         name, count = MODELS[model]
         cameras[number] = _check_camera(str(path), ColmapCamera(name, width, height, stream.take(f"<{count}d")))
     return cameras

@@ -111,6 +111,9 @@ ARKIT_SCENES = Format("ARKitScenes", "t rx ry rz x y z", direction=W2C, source="
 G2O = Format("g2o", "id x y z qx qy qz qw", keys=("VERTEX_SE3:QUAT",), source="g2o, VertexSE3::read")
 COLMAP = Format("COLMAP", "qw qx qy qz x y z camera", direction=W2C, source="colmap.github.io/format.html: images.txt")
 RECORD3D = Format("Record3D", "qx qy qz qw x y z", axes=OPENGL, source="nerfstudio, record3d_utils.py")
+WRITE_COLMAP_TEXT = "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT"
+"""The fix of a COLMAP model that is not read."""
+
 LLFF = Format("LLFF", "matrix", axes=LLFF_AXES, source="LLFF, README: poses_bounds.npy, 3x5 numbers and two depths")
 POSITION_FIRST = Format("", "x y z qx qy qz qw")
 ROTATION_FIRST = Format("", "qx qy qz qw x y z")

@@ -34,6 +34,7 @@ from stadia.io.records.formats import (
     KITTI_COLUMNS,
     POSITION_FIRST,
     ROTATION_FIRST,
+    WRITE_COLMAP_TEXT,
     TrajectoryFormat,
 )
 from stadia.io.records.poses import write_numbers
@@ -70,7 +71,7 @@ COLMAP_IMAGES = ("images.txt", "images.bin")
 """The files of a COLMAP model's folder that hold its poses, the readable one first."""
 
 CONVERSIONS = {
-    ".bin": "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT",
+    ".bin": WRITE_COLMAP_TEXT,
     ".bag": "write TUM rows: evo_traj bag FILE TOPIC --save_as_tum",
     ".db3": "write TUM rows: evo_traj bag2 FOLDER TOPIC --save_as_tum",
 }

@@ -464,7 +464,7 @@ def _find_format(
     if found is None:
         option = "--reference-format" if is_reference else "--format"
         expected = formats.ANY_TRAJECTORY if requested is None else formats.DESCRIPTIONS[requested]
-        fix = f"check {option} and the file" if requested else "check that the file is a trajectory"
+        fix = f"look at the file, and at {option}" if requested else "look at the file: is it a trajectory?"
         if count in (4, 7, 9, 10):
             fix = "write t x y z qx qy qz qw, or a header that names the columns so"
         elif count == 6:  # depth_from_video_in_the_wild, and other networks that predict motion

@@ -25,7 +25,7 @@ from stadia.data.frame_selection import spread_indices
 from stadia.io.atomic_files import atomic_folder, atomic_write, write_json
 from stadia.io.image_files import check_image_size, read_label_png, read_rgb
 from stadia.io.input_files import read_json, safe_join
-from stadia.io.output_files import check_foreign_folder
+from stadia.io.output_files import ANOTHER_OUT_OR_REMOVE, check_foreign_folder
 from stadia.io.typed_json import FileEntry, read_typed_json
 from stadia.overlay.layout import COMPOSITES_FORMAT, LISTING
 from stadia.overlay.world.backgrounds import DEPTH_ARRAY_KEYS, DepthLabel, read_depth_array
@@ -108,8 +108,7 @@ def _check_listing(path: Path, listing: Mapping[str, Any]) -> None:
         is_own = False
     if not is_own:
         found, expected = "a changed list of images", "the list that stadia wrote"
-        fix = "choose another --out, or remove this file"
-        raise DataError(path, found=found, expected=expected, fix=fix)
+        raise DataError(path, found=found, expected=expected, fix=ANOTHER_OUT_OR_REMOVE)
 
 
 def _make_shard_origin(origin: Mapping[str, Any], numbers: range) -> dict[str, Any]:
@@ -129,8 +128,7 @@ def _is_written_shard(folder: Path, origin: Mapping[str, Any], numbers: range) -
     existing = found.get("overlay") if isinstance(found, dict) else None
     if isinstance(existing, dict) and existing != wanted and {**existing, "images": len(numbers)} == wanted:
         state, expected = f"{existing.get('images')} images of this set", f"{len(numbers)} images, as --count asks"
-        fix = "delete this folder, or choose another --out"
-        raise DataError(folder, found=state, expected=expected, fix=fix)
+        raise DataError(folder, found=state, expected=expected, fix=ANOTHER_OUT_OR_REMOVE)
     return dataset_files.is_finished(record, "overlay", wanted)
 
 

@@ -117,6 +117,7 @@ class CameraHeightRequest:
     labels: Path | None = None
 
 
+GIVE_HORIZON = "use horizon=auto, or horizon=given pitch_deg=..."
 DEPTH_KEYS = ("object_depth", "pool", "min_objects", "grounded", "time_window", "road")
 """Keys of the configuration that only have an effect with a depth."""
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.registry import load_part
-from stadia.core.types import DepthScale, Recording
+from stadia.core.types import SHIFT_FIX, DepthScale, Recording
 from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import frame_name
 from stadia.data.frame_store import resize_depth
@@ -91,8 +91,8 @@ def open_depth_source(request: CameraHeightRequest, recordings: Sequence[Recordi
 def check_ratios(what: str, scale: DepthScale) -> None:
     """Raise ConfigError for depth whose ratios mean nothing, because its shift is unknown."""
     if scale.is_affine:
-        found, fix = f"depth {scale}, with an unknown shift", "pass --scale-from to stadia predict"
-        raise ConfigError(what, found=found, expected="metres, or depth up to a factor", fix=fix)
+        found, expected = f"depth {scale}, with an unknown shift", "metres, or depth up to a factor"
+        raise ConfigError(what, found=found, expected=expected, fix=SHIFT_FIX)
 
 
 def _find_folder(depth: Path, recording: Recording, count: int) -> Path:

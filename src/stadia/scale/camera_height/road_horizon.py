@@ -19,7 +19,7 @@ from stadia.core.types import Camera
 from stadia.data.video.video_map import MapRoad
 from stadia.geometry.ground.camera_height import horizon_from_angles
 from stadia.geometry.ground.horizon import find_vanishing_point
-from stadia.scale.camera_height.config import CameraHeightConfig
+from stadia.scale.camera_height.config import GIVE_HORIZON, CameraHeightConfig
 from stadia.scale.camera_height.road_objects import RoadFrame
 
 Image = NDArray[np.uint8]
@@ -97,7 +97,7 @@ def choose_horizons(
         f"horizon={config.horizon}",
         found=f"no horizon in {len(frames)} frames",
         expected="kerbs, markings or walls along the road" if edges else drive,
-        fix="use horizon=auto or objects, or horizon=given pitch_deg=...",
+        fix=GIVE_HORIZON,
     )
 
 

@@ -14,7 +14,7 @@ from stadia.core.progress import TrackProgress
 from stadia.core.types import LEFT, Camera, Recording
 from stadia.data.formats.kitti_objects import KittiBoxImages, list_box_splits
 from stadia.data.height_priors import find_prior, normalize_class
-from stadia.data.mask_files import ROAD, attach_masks, has_road
+from stadia.data.mask_files import MAKE_MASKS, ROAD, attach_masks, has_road
 from stadia.data.mask_objects import find_mask_boxes, is_cut_by_edge
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.ground.camera_height import BoxedObjects
@@ -105,7 +105,8 @@ def open_masked_recordings(request: CameraHeightRequest) -> tuple[Sequence[Recor
 def make_missing_masks_error(request: CameraHeightRequest) -> DataError:
     """Create the error for a source without masks."""
     expected = "masks of road and objects next to the images, or masks=FOLDER"
-    return DataError(request.source, found="no masks", expected=expected, fix="run stadia masks VIDEO")
+    fix = f"{MAKE_MASKS}; then pass masks=MASKS"
+    return DataError(request.source, found="no masks", expected=expected, fix=fix)
 
 
 def _read_masked(recording: Recording, index: int, request: CameraHeightRequest) -> RoadFrame | None:

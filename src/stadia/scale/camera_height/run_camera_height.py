@@ -39,7 +39,7 @@ from stadia.geometry.ground.horizon import normal_from_horizon
 from stadia.io.atomic_files import write_json
 from stadia.io.image_io import write_image
 from stadia.io.input_files import expand_home
-from stadia.scale.camera_height.config import CameraHeightConfig, CameraHeightRequest, check_sources
+from stadia.scale.camera_height.config import GIVE_HORIZON, CameraHeightConfig, CameraHeightRequest, check_sources
 from stadia.scale.camera_height.depth_heights import PRIORS_NOTE, run_depth_height
 from stadia.scale.camera_height.road_horizon import RoadHorizons, choose_horizons
 from stadia.scale.camera_height.road_objects import (
@@ -181,7 +181,7 @@ def _check_agreement(estimated: EstimatedHeight) -> None:
         "camera height",
         found=f"{len(accepted)} of {len(accepted + odd)} objects agree ({', '.join(examples)})",
         expected=f"at least {_MIN_AGREEING_SHARE:.0%}, and more than half if fewer than {_MIN_AGREEING} agree",
-        fix="use more frames, all classes (objects=[]), or horizon=given pitch_deg=...",
+        fix=f"use more frames, or all classes: objects=[]; or {GIVE_HORIZON}",
     )
 
 
@@ -192,7 +192,7 @@ def _check_tilt(found: HeightSurvey, camera: Camera) -> None:
             "horizon of the objects",
             found=f"a camera that points up by {pitch:.0f} degrees and rolls by {roll:.0f}",
             expected=f"less than {_MAX_TILT_DEG:g}",
-            fix="use horizon=auto, or horizon=given pitch_deg=...",
+            fix=GIVE_HORIZON,
         )
 
 
@@ -243,7 +243,7 @@ def compare_with_map(estimated: EstimatedHeight, road: MapRoad) -> list[str]:
     )
     if difference <= MAX_SIGMA * allowed:
         return []
-    fix = f"Use horizon=given pitch_deg={road.pitch_deg:.2f}"
+    fix = f"Fix: horizon=given pitch_deg={road.pitch_deg:.2f}"
     return [f"note: the horizon by {estimated.horizon_by} is {difference:.1f} degrees off the map's. {fix}"]
 
 

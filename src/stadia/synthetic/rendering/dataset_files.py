@@ -16,6 +16,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.seeds import derive_seed
 from stadia.io.atomic_files import write_json
 from stadia.io.input_files import read_json
+from stadia.io.output_files import ANOTHER_OUT_OR_REMOVE
 from stadia.synthetic.config import SPLITS, SceneCounts
 
 PREVIEW = "preview.png"
@@ -99,8 +100,7 @@ class SceneFormat:
             is_own = False
         if not is_own:
             found, expected = "another list of scenes than stadia wrote", "the one that it wrote"
-            fix = "choose another --out; or remove this file, to have it written again"
-            raise DataError(path, found=found, expected=expected, fix=fix)
+            raise DataError(path, found=found, expected=expected, fix=ANOTHER_OUT_OR_REMOVE)
 
     def _make_listing(self, jobs: Sequence[SceneJob], config: SceneCounts, seed: int) -> dict[str, Any]:
         splits = {split: [job.folder.name for job in jobs if job.split == split] for split in SPLITS}
@@ -205,10 +205,10 @@ def is_finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
         return False
     if not os.path.lexists(record):
         found, expected = f"a folder without {record.name}", "a new folder, or a finished scene"
-        raise DataError(record.parent, found=found, expected=expected, fix="choose another --out, or delete it")
+        raise DataError(record.parent, found=found, expected=expected, fix=ANOTHER_OUT_OR_REMOVE)
     found = read_json(record)
     if not isinstance(found, dict) or found.get(key) != origin:
-        fix = "choose another --out, or delete it"
+        fix = ANOTHER_OUT_OR_REMOVE
         raise DataError(record.parent, found="one that was made with other settings", expected="the same ones", fix=fix)
     return True
 

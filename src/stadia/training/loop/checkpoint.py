@@ -149,7 +149,7 @@ class Checkpoint:
                 path,
                 found=found,
                 expected="a checkpoint of stadia",
-                fix="pass a checkpoint that `stadia train` wrote, such as RUN/best.safetensors",
+                fix="pass a checkpoint that `stadia train` wrote, such as RUN/checkpoints/best.safetensors",
             )
         try:
             values = _parse_header(path, text, metadata.get(_DIGEST_KEY))
@@ -459,7 +459,7 @@ def _find_other_use(path: Path) -> str:
             " `stadia import FILE --as` reads monodepth2, midas and dpt; `stadia evaluate --depth DIR` scores any maps"
         )
     if path.suffix in (".xml", ".engine", ".trt", ".plan", ".tflite", ".mlmodel"):
-        return "pass the run, or a file of `stadia export`; --backend openvino and onnxruntime run a run by these"
+        return "pass the run that it was exported from: --backend openvino and --backend onnxruntime run it as fast"
     if path.suffix in (".txt", ".csv", ".tum"):
         return f"to score a trajectory: stadia evaluate --trajectory {path} --reference TRUTH"
     return "check the path"

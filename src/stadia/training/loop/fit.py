@@ -35,7 +35,7 @@ from stadia.training.loop.config import MAX_STEPS, TrainingConfig
 from stadia.training.loop.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.loop.processes import launch_processes, make_fabric, quiet_lightning, resolve_auto, start_attempt
 from stadia.training.loop.recipe import AnyRecipe
-from stadia.training.loop.run_folder import MAX_MINUTES, Run, remove_stale_files_of_run
+from stadia.training.loop.run_folder import MAX_MINUTES, Run, advise_new_run, remove_stale_files_of_run
 
 
 class Interrupted(KeyboardInterrupt):
@@ -261,8 +261,8 @@ def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkp
     was_logged = "csv" in (run.config.get("training") or {}).get("loggers", ())  # a resume may turn it on
     is_logged = was_logged and checkpoint is not None and checkpoint.header.step >= config.log_every
     if is_logged and rows.get(run.metrics_csv) == []:
-        fix = f"restore the file, or train a new run from these weights: start_from={run.folder}"
-        raise RunError(run.metrics_csv, found="no row", expected="the rows up to the checkpoint", fix=fix)
+        expected, fix = "the rows up to the checkpoint", advise_new_run(run.folder)
+        raise RunError(run.metrics_csv, found="no row", expected=expected, fix=fix)
     return checkpoint
 
 
@@ -274,9 +274,7 @@ def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
     path = run.checkpoints / "last.safetensors"
     for lost in list_lost_files(run.folder, run.facts, run.config):
         if lost.is_needed:
-            fix = "restore the file, or train a new run"
-            if read_steps(run.checkpoints):
-                fix += f" from these weights: start_from={run.folder}"
+            fix = advise_new_run(run.folder) if read_steps(run.checkpoints) else "restore it, or train a new run"
             found = "an empty file" if lost.is_empty else "no such file"
             raise RunError(run.folder / lost.name, found=found, expected=f"one: {lost.reason}", fix=fix)
     if not path.exists():

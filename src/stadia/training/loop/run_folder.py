@@ -174,8 +174,8 @@ class Run:
         changes = select_relevant_changes(changes, [*free, *longer, *shared])
         if changes:
             found = f"other configuration ({'; '.join(map(str, changes))})"
-            fix = f"resume without these changes, or train a new run from its weights: start_from={self.folder}"
-            raise RunError(self.folder, found=found, expected="what the run was made with", fix=fix)
+            expected = "what the run was made with"
+            raise RunError(self.folder, found=found, expected=expected, fix=advise_new_run(self.folder))
 
     def has_shorter_time_limit(self, minutes: float | None) -> bool:
         """Return whether a time limit is longer than the run's; None is unlimited."""
@@ -213,13 +213,11 @@ class Run:
         changes = [change for change in diff_mappings(before, after) if not change.is_within(free)]
         if changes and _have_equal_videos(before, after) and self.config.get("motion") == "map":
             found, expected = "another map of the same video, which was made after the training", "the map of the run"
-            fix = f"restore the folder of the map, or train a new run from its weights: start_from={self.folder}"
-            raise RunError(self.folder, found=found, expected=expected, fix=fix)
+            raise RunError(self.folder, found=found, expected=expected, fix=advise_new_run(self.folder))
         if changes:
             found = f"other data than the run was trained on ({'; '.join(map(describe_change, changes))})"
             expected = f"the data of the run, {before.get('path') or 'unchanged'}"
-            fix = f"restore the files, or train a new run from its weights: start_from={self.folder}"
-            raise RunError(self.folder, found=found, expected=expected, fix=fix)
+            raise RunError(self.folder, found=found, expected=expected, fix=advise_new_run(self.folder))
 
     def update_facts(self, change: Callable[[RunFacts], RunFacts]) -> None:
         """Write the changed record; nothing in further processes."""
@@ -260,6 +258,11 @@ class Run:
         refusal = RunError(self.folder, found=found, expected=expected, fix="wait, or stop it first")
         with hold_lock(self.folder / LOCK_FILE, self.folder, refusal):
             yield
+
+
+def advise_new_run(folder: Path) -> str:
+    """Return the fix of a run that cannot be resumed, because something of it is lost or differs."""
+    return f"restore it, or train a new run from its weights: start_from={folder}"
 
 
 def is_main_process() -> bool:

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from stadia.core.config import StrictModel, ValueChange, diff_mappings, resolve_config, select_relevant_changes
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError
 from stadia.io.input_files import read_json
+from stadia.io.output_files import ANOTHER_OUT
 from stadia.io.yaml_files import read_yaml
 from stadia.metrics.statistics import FIRST_LOOK, MIN_SEEDS, Better, Expected
 from stadia.training.recipes.base.config import RecipeConfig
@@ -21,7 +22,6 @@ BASE = "base"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_SEED = 2**32 - 1  # the largest that NumPy accepts
 SEE_DOCS = "see docs/how-to/experiments.md"
-OTHER_STUDY = "start another study, with --out or another name"
 
 METRIC_COLUMNS = ("val/", "train/", "time/", "gradient/")
 
@@ -171,7 +171,7 @@ def read_yaml_mapping(path: Path, expected: str) -> dict[str, Any]:
 
 def read_json_mapping(path: Path, expected: str) -> dict[str, Any]:
     """Return the object of a JSON file in a study's folder. Raises DataError."""
-    return _check_mapping(path, read_json(path, expected=expected, fix=OTHER_STUDY), OTHER_STUDY)
+    return _check_mapping(path, read_json(path, expected=expected, fix=ANOTHER_OUT), ANOTHER_OUT)
 
 
 def _check_mapping(path: Path, values: Any, fix: str) -> dict[str, Any]:

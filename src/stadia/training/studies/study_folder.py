@@ -12,19 +12,11 @@ from stadia.core.config import ValueChange, diff_mappings, select_relevant_chang
 from stadia.core.errors import ConfigMistakes, DataError, RunError
 from stadia.io.atomic_files import write_json, write_text
 from stadia.io.input_files import check_no_links
-from stadia.io.output_files import check_output_folder
+from stadia.io.output_files import ANOTHER_OUT, check_output_folder
 from stadia.io.run_facts import find_run_facts
 from stadia.report.study_report import RESULTS, read_results
 from stadia.training.loop.run_folder import Run
-from stadia.training.studies.config import (
-    OTHER_STUDY,
-    PlannedRun,
-    Resolve,
-    StudyConfig,
-    plan_runs,
-    read_json_mapping,
-    read_study,
-)
+from stadia.training.studies.config import PlannedRun, Resolve, StudyConfig, plan_runs, read_json_mapping, read_study
 from stadia.training.studies.launch import Job
 
 VERDICT_KEYS = {"metric", "better", "at", "margin", "alpha", "max_seeds", "scores"}
@@ -50,8 +42,7 @@ class StudyFolder:
         run.
         """
         check_no_links(self.root, skip=("runs",))
-        fix = "choose another --name, or another --out"
-        check_output_folder(self.root, "study.yaml", "study", names=WRITTEN, fix=fix)
+        check_output_folder(self.root, "study.yaml", "study", names=WRITTEN, fix=ANOTHER_OUT)
         if self.study_yaml.exists():
             before = self.study
             self._check_extended(before, study)
@@ -64,7 +55,7 @@ class StudyFolder:
             if run not in new and (changes := self._find_changes(run)):
                 found = f"another configuration of {run.name} ({'; '.join(map(str, changes))})"
                 expected = "its first configuration"
-                raise RunError(self.root, found=found, expected=expected, fix=OTHER_STUDY)
+                raise RunError(self.root, found=found, expected=expected, fix=ANOTHER_OUT)
         values = study.model_dump(mode="json")
         # First, since it marks the folder as its own.
         write_text(self.study_yaml, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
@@ -78,7 +69,7 @@ class StudyFolder:
             return read_study(self.study_yaml, {}, [])
         except ConfigMistakes as error:
             found, expected = " ".join(map(str, error.mistakes)), "a study that stadia wrote"
-            raise DataError(self.study_yaml, found=found, expected=expected, fix=OTHER_STUDY) from error
+            raise DataError(self.study_yaml, found=found, expected=expected, fix=ANOTHER_OUT) from error
 
     def plan(self, study: StudyConfig, resolve: Resolve) -> tuple[StudyConfig, list[PlannedRun]]:
         """Return a study and its runs. Those that `until` has added so far belong to them.
@@ -167,7 +158,7 @@ class StudyFolder:
                 self.root,
                 found=f"a trained study that also has {', '.join(removed)}",
                 expected="at least what was trained",
-                fix="add it again, or start another study with --out",
+                fix=f"add it again, or {ANOTHER_OUT}",
             )
 
 

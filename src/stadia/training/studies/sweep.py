@@ -23,9 +23,9 @@ from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError,
 from stadia.io.atomic_files import FULL_DISK, write_json
 from stadia.io.input_files import check_no_links
 from stadia.io.metrics_table import read_rows
-from stadia.io.output_files import check_output_folder
+from stadia.io.output_files import ANOTHER_OUT, check_output_folder
 from stadia.training.loop.run_folder import remove_stale_files_of_run
-from stadia.training.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping, read_yaml_mapping
+from stadia.training.studies.config import SEE_DOCS, read_json_mapping, read_yaml_mapping
 from stadia.training.studies.launch import Job
 
 POLL_S = 1.0  # interval at which other processes' trials are looked at
@@ -148,8 +148,8 @@ class Sweep:
         path = self.folder / "sweep.json"
         kept = read_json_mapping(path, "a sweep that stadia wrote") if path.exists() else settings
         if keys := [key for key in settings if kept.get(key) != settings[key]]:
-            found, fix = f"a sweep with another {', '.join(keys)}", "start another sweep with --out"
-            raise RunError(self.folder, found=found, expected="the settings of its start", fix=fix)
+            found = f"a sweep with another {', '.join(keys)}"
+            raise RunError(self.folder, found=found, expected="the settings of its start", fix=ANOTHER_OUT)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, settings)
         digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
@@ -189,7 +189,7 @@ class Sweep:
             if cause is None:
                 raise
             found, expected = summarize_exception(cause.__cause__ or cause), "a database of trials"
-            raise DataError(self.folder / DATABASE, found=found, expected=expected, fix=OTHER_STUDY) from error
+            raise DataError(self.folder / DATABASE, found=found, expected=expected, fix=ANOTHER_OUT) from error
 
     def _retry_stale_trials(self, study: Any, on_wait: Callable[[str], None]) -> None:
         optuna = _import_optuna()
@@ -238,8 +238,8 @@ class Sweep:
         if run is not None:
             words = ["train", "--resume", str(run.absolute())]
             if not is_retry:
-                found, fix = "a run of another database", "pass another --out"
-                raise ConfigError(str(run), found=found, expected=f"no run of {name}", fix=fix)
+                found = "a run of another database"
+                raise ConfigError(str(run), found=found, expected=f"no run of {name}", fix=ANOTHER_OUT)
         job, values = Job(name, tuple(words), self.folder / "logs" / f"{name}.log"), dict[int, float]()
         process = job.start()
         try:
@@ -287,7 +287,7 @@ class Sweep:
         if self.metric not in logged:  # else it diverged
             found = f"no value of '{self.metric}' in a finished run"
             expected = f"one of {', '.join(logged)}" if logged else "validation frames"
-            fix = f"{'pass one of them' if logged else 'set data.split_by'}, with another --out"
+            fix = f"{'choose another --metric' if logged else 'set data.split_by'}, and {ANOTHER_OUT}"
             raise ConfigError("--metric", found=found, expected=expected, fix=fix)
 
 

@@ -12,7 +12,7 @@ from stadia.core.errors import DataError, GeometryError
 from stadia.core.types import LEFT, Recording
 from stadia.data.frame_selection import spread_indices
 from stadia.data.height_priors import RoadConfig
-from stadia.data.mask_files import attach_masks
+from stadia.data.mask_files import MAKE_MASKS, attach_masks
 from stadia.data.mask_objects import find_mask_boxes
 from stadia.data.open_dataset import detect_format
 from stadia.data.splits import unique_recordings
@@ -341,7 +341,7 @@ def _read_frame(
     masks = recording.masks(index, LEFT)
     if masks is None or recording.mask_reader is None:
         what = f"masks of {recording.name}, frame {index}"
-        raise DataError(what, found="none", expected="a file of each frame", fix="make them by `stadia masks`")
+        raise DataError(what, found="none", expected="a file of each frame", fix=MAKE_MASKS)
     boxes = []
     for box in find_mask_boxes(masks, recording.mask_reader.classes, margin_px=margin_px):
         metres = find_object_height_m(recording, index, LEFT, box.number, box.class_name, config)

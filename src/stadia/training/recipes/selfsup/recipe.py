@@ -23,7 +23,7 @@ from stadia.core.types import LEFT, Camera, DepthScale, PredictedMaps
 from stadia.data.config import POSES_OF_MAP, DatasetConfig
 from stadia.data.open_dataset import VIDEO, detect_format
 from stadia.data.video.video_camera import read_image_size, read_user_camera, read_user_intrinsics
-from stadia.data.video.video_map import check_usable, find_map, find_map_folder, find_map_geometry
+from stadia.data.video.video_map import NO_MOTION_OF_MAP, check_usable, find_map, find_map_folder, find_map_geometry
 from stadia.differentiable.batch import Batch
 from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RecipeFacts
@@ -69,12 +69,16 @@ def resolve_motion(config: SelfsupConfig, console: Console) -> SelfsupConfig:
         found = f"a map together with {' and '.join(metric)}, in metres"
         expected = "one unit: a map is not in metres"
         raise ConfigError("motion=map", found=found, expected=expected, fix=f"leave out the map, or {metric[0]}")
-    reasons = {name: find_reason_against(data_set) for name, data_set in config.data.sets.items()}
-    missing = next((reason for reason in reasons.values() if reason is not None), None)
+    without = {
+        name: reason for name, data in config.data.sets.items() if (reason := find_reason_against(data)) is not None
+    }
+    missing = next(iter(without.values()), None)
     if missing is None and not metric:
         return _take_maps(config, console)
     if wanted:
-        fix = f"make it: stadia map {config.data.path}; or leave motion out"
+        data_set, fix = config.data.sets[next(iter(without))], "set motion=network"
+        if not missing and detect_format(expand_home(data_set.path), data_set.format) == VIDEO:
+            fix = f"make it: stadia map {data_set.path}; or set motion=network"
         raise ConfigError("motion=map", found=missing or "none", expected="a map of each video", fix=fix)
     if missing is None:
         missing = f"it is not in metres, and {' and '.join(metric)} is"
@@ -101,7 +105,7 @@ def find_reason_against(data_set: DatasetConfig) -> str | None:
         camera = read_user_intrinsics(data_set.camera, path, *read_image_size(path))
     except StadiaError as error:
         return str(error) if find_map_folder(path).exists() else ""  # the data themselves report it then
-    check_usable(mapped)
+    check_usable(mapped, fix=NO_MOTION_OF_MAP)
     if mapped.placed < MIN_PLACED:
         return f"{find_map_folder(path).name} places {mapped.placed:.0%} of the frames"
     return mapped.find_camera_mismatch(float(camera.select_K(0)[0, 0]) / camera.width)

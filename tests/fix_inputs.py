@@ -1,0 +1,151 @@
+"""Small inputs that make a fix be printed, written into the current folder; tried_fixes.py names them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import safetensors.torch
+import torch
+from tests.data import mapped_images
+from tests.predict.conftest import write_small_run
+from tests.sfm.textured_room import HEIGHT, WIDTH, K, write_room
+from tests.sound import run_in_this_process, write_masks
+
+FOCAL = "data.camera.focal_px=120"
+
+
+def write_K(path: str, fx: float, fy: float, height: int = HEIGHT, width: int = WIDTH, **others: object) -> None:
+    """Write a camera file with the principal point in the middle."""
+    matrix = [[fx, 0, (width - 1) / 2], [0, fy, (height - 1) / 2], [0, 0, 1]]
+    Path(path).write_text(json.dumps({"K": matrix, "height": height, "width": width, **others}))
+
+
+def run() -> None:
+    """Write `run`, an untrained network."""
+    write_small_run(Path("run"))
+
+
+def masks() -> None:
+    """Write `masks` and coco.json."""
+    write_masks(Path())
+
+
+def room() -> None:
+    """Write `room`, images that can be mapped with data.camera.focal_px=300."""
+    write_room(Path("room"))
+
+
+def walk(**record: object) -> None:
+    """Write `walk`, images with a map. record: further fields of map.json."""
+    mapped_images.write_images(Path("walk"))
+    mapped_images.write_map(Path("walk.map"))
+    path = Path("walk.map/map.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | record))
+
+
+def walk_without_motion() -> None:
+    """Write `walk` with an unusable map."""
+    walk(verdict={"grade": "unusable", "reasons": [{"field": "contradicted"}]})
+
+
+def room_of_another_map() -> None:
+    """Write `room` with the map of other images."""
+    room()
+    walk()
+    Path("walk.map").rename("room.map")
+
+
+def map_without_images() -> None:
+    """Write room.map; its images are in `other`."""
+    room()
+    run_in_this_process(Path(), ("map", "room", "data.camera.focal_px=300"))
+    Path("room").rename("other")
+
+
+def squeezed_room() -> None:
+    """Write `room` with pixels that are not square."""
+    room()
+    write_K("room/K.json", 300, 200)
+
+
+def unsqueeze_room() -> None:
+    """Resize its images so that they are."""
+    for path in Path("room").glob("*.png"):
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (WIDTH, HEIGHT * 3 // 2)))
+    write_K("room/K.json", 300, 300, HEIGHT * 3 // 2)
+
+
+def two_rooms() -> None:
+    """Write `two`, a dataset of two recordings."""
+    camera = {"K": K.tolist(), "height": HEIGHT, "width": WIDTH}
+    for name in "ab":
+        folder = Path("two") / name
+        folder.mkdir(parents=True)
+        write_room(folder / "left")
+        record = {"cameras": {"left": camera}, "T_right_left": None, "frame_rate_hz": 10}
+        (folder / "recording.json").write_text(json.dumps(record))
+    Path("two/dataset.json").write_text(json.dumps({"format": "stadia", "version": 1, "splits": {"train": ["a", "b"]}}))
+
+
+def masks_elsewhere() -> None:
+    """Write coco.json without masks next to the images."""
+    masks()
+    Path("masks").rename("old")
+
+
+def masks_and_a_missing_depth() -> None:
+    """Write `masks`, and remove a depth map."""
+    masks()
+    Path("depth_npy/000001.npy").unlink()
+
+
+def correct_predicted_depth() -> None:
+    """Replace predicted depth by true depth, which agrees with the objects."""
+    for path in Path("p/depth").glob("*.npz"):
+        np.savez(path, depth=np.load(f"depth_npy/{path.stem}.npy"))
+
+
+def damaged_shards() -> None:
+    """Write `shards` with an index of nothing."""
+    Path("shards").mkdir()
+    Path("shards/shards.json").write_text("[]")
+
+
+def folding_lens() -> None:
+    """Write K.json with an impossible lens."""
+    write_K("K.json", 120, 120, 96, 160, distortion={"model": "radtan", "coefficients": [50, 0, 0, 0]})
+
+
+def damaged_metres() -> None:
+    """Write the images' camera with metres that `stadia calibrate` did not write."""
+    write_K("images/K.json", 120, 120, 96, 160, metres={"base": {"x": 1}})
+
+
+def run_and_walk() -> None:
+    """Write both."""
+    run()
+    walk()
+
+
+def cropped_depth() -> None:
+    """Write `whole`, ground truth of KITTI's size, and `crop`, a prediction of a part of it."""
+    Path("crop").mkdir()
+    Path("whole").mkdir()
+    depth = np.random.default_rng(0).integers(500, 15000, (375, 1242))
+    cv2.imwrite("whole/0.png", depth.astype(np.uint16))
+    np.save("crop/0.npy", depth[23:, 13:1229].astype(np.float32) / 256)
+
+
+def foreign_weights() -> None:
+    """Write x.safetensors, of another program, and `run`."""
+    run()
+    safetensors.torch.save_file({"a": torch.ones(2)}, "x.safetensors")
+
+
+def still() -> None:
+    """Write `still`, one image repeated."""
+    Path("still").mkdir()
+    for index in range(6):
+        shutil.copy("images/000000.png", f"still/{index:06d}.png")
