@@ -46,7 +46,7 @@ from stadia.judge.reconstructions.result_convention import (
     apply_convention,
     list_flat_axes,
 )
-from stadia.judge.reconstructions.worst_pairs import match_partners, show_worst_pairs
+from stadia.judge.reconstructions.worst_pairs import match_partners, show_repaired_pair, show_worst_pairs
 from stadia.sfm.image_matches import ImageMatches, list_following, match_images
 from stadia.sfm.match_triangulation import (
     find_image_times,
@@ -376,6 +376,22 @@ def test_a_wrong_image_is_listed() -> None:
     assert verdict.causes[0].images == ("0005.png",)
     assert 5 in {end for pair in show_worst_pairs(RIGHT, MATCHES, 1) + show_worst_pairs(
         replace(RIGHT, T_camera_world=T), MATCHES, 1) for end in (pair.first, pair.second)}  # fmt: skip
+
+
+def test_the_pair_in_which_a_correction_repairs_most_is_shown_before_and_after_it() -> None:
+    T = T_TRUE.copy()
+    T[5, :3, 3] += (1.5, 0.5, 0)
+    wrong = replace(RIGHT, T_camera_world=T)
+    shown = show_repaired_pair(wrong, RIGHT, MATCHES)
+    assert shown is not None
+    before, after = shown
+    assert (before.first, before.second) == (after.first, after.second)
+    assert 5 in (before.first, before.second)
+    rows = list(before.shown)
+    assert rows == list(after.shown)
+    assert not before.agrees[rows].any()
+    assert after.agrees[rows].all()
+    assert show_repaired_pair(RIGHT, RIGHT, MATCHES) is None
 
 
 def test_each_image_has_the_matches_of_its_best_partner() -> None:

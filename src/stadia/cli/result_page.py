@@ -66,13 +66,14 @@ def write_page(
     import numpy as np
 
     from stadia.geometry.poses import find_centers
-    from stadia.judge.reconstructions.worst_pairs import show_pair_again, show_worst_pairs
+    from stadia.judge.reconstructions.worst_pairs import show_repaired_pair, show_worst_pairs
     from stadia.report.reconstruction_page import ReconstructionPage, write_reconstruction_page
     from stadia.sfm.match_triangulation import pose_images
 
-    shown = show_worst_pairs(reconstruction, matches)
-    again = show_pair_again(fix.reconstruction, matches, shown[0]) if fix is not None and shown else None
-    pictures = _draw(matches, [*shown, *([] if again is None else [again])])
+    worst = show_worst_pairs(reconstruction, matches)
+    repaired = None if fix is None else show_repaired_pair(reconstruction, fix.reconstruction, matches)
+    first = worst[:1] if repaired is None else repaired
+    pictures = _draw(matches, [*first, *worst[1:]])
     measured = verdict.error if verdict.search.found is None else verdict.error_after_fix
     path.parent.mkdir(parents=True, exist_ok=True)
     write_reconstruction_page(
@@ -88,10 +89,10 @@ def write_page(
             details=_list_details(verdict),
             corrected=b"" if fix is None else pack_correction(fix, reconstruction.path),
             corrected_name="" if fix is None else f"{reconstruction.path.name}, whose verdict is {fix.verdict.grade}",
-            pair=[*pictures[:1], *pictures[len(shown) :]],
+            pair=pictures[: len(first)],
             positions=np.asarray(find_centers(pose_images(reconstruction, matches).T_camera_world), float),
             rows=_list_rows(verdict),
-            others=pictures[1 : len(shown)],
+            others=pictures[len(first) :],
             cloud=make_scene(reconstruction, matches, verdict, fix),
         ),
     )

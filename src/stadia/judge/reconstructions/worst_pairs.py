@@ -60,19 +60,27 @@ def show_worst_pairs(reconstruction: Reconstruction, matches: ImageMatches, coun
     return found
 
 
-def show_pair_again(reconstruction: Reconstruction, matches: ImageMatches, shown: ShownPair) -> ShownPair | None:
-    """Return the same matches of two images with the epipolar lines of another reconstruction; None if it has no poses
-    for them.
+def show_repaired_pair(
+    given: Reconstruction, corrected: Reconstruction, matches: ImageMatches
+) -> tuple[ShownPair, ShownPair] | None:
+    """Return the pair of images in which a correction repairs most matches, as given and as corrected; None if it
+    repairs none.
 
-    reconstruction: the other reconstruction, such as the corrected one.
+    given, corrected: cameras and poses before and after.
     matches: matches between the images.
-    shown: the pair.
     """
-    view, ranked = _measure_pairs(reconstruction, matches)
-    found = ranked.get((shown.first, shown.second))
-    if found is None or len(found[1]) != len(shown.agrees):
+    (view, before), (view_after, after) = (_measure_pairs(one, matches) for one in (given, corrected))
+    repaired = {
+        key: after[key][1] & ~agrees
+        for key, (_, agrees) in before.items()
+        if key in after and len(after[key][1]) == len(agrees)
+    }
+    best = max(repaired, key=lambda key: (int(repaired[key].sum()), key), default=None)
+    if best is None or not repaired[best].any():
         return None
-    return _show_pair(view, *found, matches, shown.shown)
+    helped = np.flatnonzero(repaired[best])
+    rows = tuple(helped[:: -(-len(helped) // MAX_LINES)].tolist())
+    return _show_pair(view, *before[best], matches, rows), _show_pair(view_after, *after[best], matches, rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
