@@ -19,7 +19,7 @@ from stadia.geometry.poses import find_centers, invert_pose
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.error import Measured, MeasuredError
 from stadia.judge.purposes import PURPOSES, grade_purposes, judge_purpose, list_good_for, parse_purpose
-from stadia.judge.reconstructions.causes import compare_again
+from stadia.judge.reconstructions.causes import _bend_path, _fit_bend, compare_again
 from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict, judge_reconstruction
 from stadia.sfm.image_matches import ImageMatches, list_following
 from stadia.sfm.pair_matching import FramePair
@@ -234,6 +234,18 @@ def test_a_robust_alignment_leaves_wrong_poses_wrong() -> None:
     np.testing.assert_allclose(aligned[right], T_TRUE[right], atol=0.02)
     found = compare_poses(target, source)
     assert np.flatnonzero(found.is_wrong).tolist() == [3, 6, 9]
+
+
+def test_the_bend_of_a_path_has_no_part_that_the_path_does_not_show() -> None:
+    """A straight path that turns around itself stays the same; a bend across it is measured."""
+    along = np.linspace(0, 1, 10)
+    noise = np.random.default_rng(0).normal(0, 1e-3, (10, 3))
+    straight, kept = np.column_stack((along, 0 * along, 0 * along)), np.ones(10, bool)
+    for bend, least, most in ((np.array([0.6, 0, 0]), 0, 4), (np.array([0, 0.3, 0]), 15, 19)):
+        given = _bend_path(straight, 0.0, bend) + noise
+        (name, degrees, _), _, _ = _fit_bend(given, straight, kept)
+        assert name == "bent-path"
+        assert least <= degrees <= most
 
 
 def test_positions_that_fit_by_chance_do_not_turn_cameras() -> None:

@@ -615,7 +615,10 @@ def _explain_positions(posed: PosedImages, measured: Measurements) -> Iterator[E
     }[name]
     cause = Cause(name, what, "undo it in the positions", size=size, unit="degrees" if name == "bent-path" else "share")
     yield Explanation(
-        (cause,), lambda now: _place(now, part.rows, now.T_camera_world[part.rows, :3, :3], centers), is_refined=True
+        (cause,),
+        lambda now: _place(now, part.rows, now.T_camera_world[part.rows, :3, :3], centers),
+        MIN_GAIN,
+        is_refined=True,
     )
 
 
@@ -679,6 +682,10 @@ def _fit_stretch(given: Array, right: Array, kept: NDArray[np.bool_]) -> Fitted 
     return ("stretched-axis", ratio - 1, straight), rest, 5 if shown == 3 else 2
 
 
+UNSEEN_BEND = 0.003
+"""Price of a radian of bend, in extents of the path: a straight path that turns around itself stays the same."""
+
+
 def _bend_path(right: Array, growth: float, bend: Array) -> Array:
     """Return positions (N, 3) whose steps grow to exp(growth) and turn to `bend` (radians) along the path."""
     steps = np.diff(right, axis=0)
@@ -701,7 +708,10 @@ def _fit_steps(given: Array, right: Array, kept: NDArray[np.bool_], *, is_bend: 
         turned = x @ Q.T
         return np.asarray((y - float((turned * y).sum() / max((turned**2).sum(), 1e-300)) * turned) / unit)
 
-    fitted = least_squares(lambda values: measure(values).ravel(), np.zeros(3 if is_bend else 1), x_scale=0.1)
+    def price(values: Array) -> Array:
+        return np.concatenate((measure(values).ravel(), UNSEEN_BEND * values))
+
+    fitted = least_squares(price, np.zeros(3 if is_bend else 1), x_scale=0.1)
     return fitted.x, unit * measure(fitted.x)
 
 
