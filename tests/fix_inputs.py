@@ -6,12 +6,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import safetensors.torch
 import torch
+from scipy.spatial.transform import Rotation
 from tests.data import mapped_images
 from tests.predict.conftest import write_small_run
-from tests.sfm.textured_room import HEIGHT, WIDTH, K, write_room
-from tests.sound import run_in_this_process, write_masks
+from tests.sfm.textured_room import HEIGHT, WIDTH, K, find_arc_pose, write_room
+from tests.sound import MeanColor, export_at_training_size, run_in_this_process, write_composite_parts, write_masks
+from tests.training.recipes.published_folders import write_network
+
+from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.prediction.export import describe_export
+from stadia.training.recipes.base.build_recipe import load_recipe
 
 FOCAL = "data.camera.focal_px=120"
 
@@ -149,3 +156,90 @@ def still() -> None:
     Path("still").mkdir()
     for index in range(6):
         shutil.copy("images/000000.png", f"still/{index:06d}.png")
+
+
+def exported() -> None:
+    """Write `run`, depth.onnx, and damaged.onnx without a height in its description."""
+    run()
+    checkpoint = Checkpoint.open(Path("run"))
+    about, _ = describe_export(checkpoint, load_recipe(checkpoint))
+    export_at_training_size(MeanColor(), Path("depth.onnx"), about)
+    graph = onnx.load("depth.onnx")
+    for entry in graph.metadata_props:
+        entry.value = "x" if entry.key == "height" else entry.value
+    onnx.save(graph, "damaged.onnx")
+
+
+def kitti_raw() -> None:
+    """Write `raw`, a drive of KITTI without scans of its LiDAR."""
+    day = Path("raw/2011_09_26")
+    images = day / f"{day.name}_drive_0001_sync" / "image_02" / "data"
+    images.mkdir(parents=True)
+    for index in range(4):
+        shutil.copy(f"images/{index:06d}.png", images / f"{index:010d}.png")
+    rows = [
+        f"P_rect_0{side}: 120 0 77 {-60 * (side - 2)} 0 120 41 0 0 0 1 0\nS_rect_0{side}: 160 96" for side in (2, 3)
+    ]
+    (day / "calib_cam_to_cam.txt").write_text("\n".join([*rows, "R_rect_00: 1 0 0 0 1 0 0 0 1", ""]))
+
+
+def run_and_room() -> None:
+    """Write both."""
+    run()
+    room()
+
+
+def deep_photo() -> None:
+    """Write deep.tif, a picture of 32-bit numbers."""
+    cv2.imwrite("deep.tif", np.random.default_rng(0).random((96, 160, 3)).astype(np.float32))
+
+
+def relative_network() -> None:
+    """Write `shifted`, a network whose depth has an unknown shift, and `true`, depth that agrees with its output."""
+    write_network(Path("shifted"), "depth_anything")
+    run_in_this_process(Path(), ("predict", "shifted", "images", "--out", "q", "--no-cloud", "--no-video", FOCAL))
+    Path("true").mkdir()
+    for path in Path("q/depth").glob("*.npz"):
+        inverse = np.load(path)["inverse_depth"]
+        np.save(Path("true") / f"{path.stem}.npy", 1 / (0.01 + 0.2 * (inverse - inverse.min()) / np.ptp(inverse)))
+
+
+def linear_run() -> None:
+    """Write `run`, whose pose network needs images of one size, and whose images are low."""
+    write_small_run(Path("run"), settings=("data.height=32", "model.pose_head=linear"))
+
+
+def cutouts_and_camera() -> None:
+    """Write `cutouts`, and the camera of the images."""
+    write_composite_parts(Path())
+    write_K("images/K.json", 120, 120, 96, 160)
+
+
+def cutouts_and_few_depths() -> None:
+    """Write the same, and `p`, predictions of every second image."""
+    cutouts_and_camera()
+    run_in_this_process(Path(), ("predict", "base", "images", "--out", "p", "--every", "2", "--no-cloud", "--no-video"))
+
+
+def composites() -> None:
+    """Write `composites`."""
+    write_composite_parts(Path())
+    sources = ("backgrounds.path=backgrounds", "foregrounds.path=cutouts", "height=32", "width=32")
+    run_in_this_process(Path(), ("data", "overlay", *sources, "--count", "2", "--val", "1", "--out", "composites"))
+
+
+def colmap_of_two_cameras() -> None:
+    """Write `model`, a reconstruction of images of two cameras."""
+    folder = Path("model/sparse/0")
+    folder.mkdir(parents=True)
+    cameras = [f"{number} PINHOLE 320 200 300 300 160 100" for number in (1, 2)]
+    (folder / "cameras.txt").write_text("\n".join([*cameras, ""]))
+    rows = ""
+    for index in range(12):
+        R, center = find_arc_pose(index)
+        x, y, z, w = Rotation.from_matrix(R).as_quat()
+        t = -R @ center
+        rows += f"{index + 1} {w} {x} {y} {z} {t[0]} {t[1]} {t[2]} {1 + index % 2} {index:06d}.png\n\n"
+    (folder / "images.txt").write_text(rows)
+    (folder / "points3D.txt").write_text("")
+    shutil.copytree(write_room(Path("room")), "model/images")

@@ -19,7 +19,7 @@ COMMAND = re.compile(
 )
 """What a user can run or pass: a fix without it is a sentence."""
 
-LOOK = re.compile(r"(?:^|(?<=[;,:.] ))(?:or )?look at [^;,]*")
+LOOK = re.compile(r"(?:^|(?<=[;,:.] ))(?:or )?look at (?:(?!, (?:or|then) )[^;])*")
 """What a user looks at, which changes nothing: the names in it need no trial."""
 
 CONSTANT = re.compile(r"\b_?[A-Z][A-Z0-9_]+\b")
@@ -136,10 +136,11 @@ class _Module:
 
 
 def _list_catalog(values: object) -> Iterator[str]:
+    """Yield each part of the fixes of a catalog: they are lists of what helps."""
     if isinstance(values, dict):
         for name, value in values.items():
             if name == "fix":
-                yield re.sub(r"\{[^}]*\}", "{}", " ".join(value.split()))
+                yield from re.sub(r"\{[^}]*\}", "{}", " ".join(value.split())).split("; ")
             else:
                 yield from _list_catalog(value)
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import typer
 from tests.printed_fixes import list_fixes, list_runnable_fixes
-from tests.sound import write_files
+from tests.sound import export_at_training_size, write_files
 from tests.tried_fixes import TRIED
 
 from stadia.cli.list_parts import PART_KINDS
@@ -47,7 +47,9 @@ OTHER_SETTINGS = {
 }
 
 
-INSTALL = re.compile(r"`?pip install (?:(?:-U|--force-reinstall) )?(?:'stadia\[([^]]+)\]'|(?P<package>[\w{}']+))")
+INSTALL = re.compile(
+    r"(?:[\w ]+: )?`?pip install (?:(?:-U|--force-reinstall) )?(?:'stadia\[([^]]+)\]'|(?P<package>[\w{}']+))"
+)
 """A fix that installs packages, which no test does: their names exist."""
 
 ELSEWHERE = {
@@ -56,6 +58,43 @@ ELSEWHERE = {
     "look at which of them is inverse, and invert it: the camera in the {} is then at {} mm (camera file), and "
     "--calibration FILE tells them apart; or the camera is on the {}: pass --camera-on {}": (
         "tests/judge/rigs/test_hand_eye.py::test_either_file_may_be_the_inverse_one"
+    ),
+    "choose another --metric and another --out": (
+        "tests/training/test_sweep.py::test_a_metric_without_a_value_stops_the_search_at_its_first_trial"
+    ),
+    "The same command resumes them; add --retry-failed for failed runs.": (
+        "tests/training/test_studies.py::test_runs_of_a_failed_change_decide_nothing"
+    ),
+    "choose: --sync sound or --sync motion": (
+        "tests/sfm/test_hand_held_pair.py::test_sound_and_motion_that_contradict_each_other_are_refused"
+    ),
+    "turn both cameras together a few times while they film, or pass the seconds: --sync 1.25": (
+        "tests/sfm/test_hand_held_pair.py::test_sound_and_motion_that_contradict_each_other_are_refused"
+    ),
+    "start by `srun --nodes={} --ntasks-per-node={}`": "tests/training/loop/test_processes.py::test_layout_of_slurm",
+    "start by `srun --ntasks-per-node=N`, for one process `unset": (
+        "tests/training/loop/test_processes.py::test_layout_of_slurm"
+    ),
+    "add --allow-code if you trust the file and this module": (
+        "tests/predict/test_edited_checkpoints.py::test_code_that_a_checkpoint_names_is_imported_on_the_users_word"
+    ),
+    "network.motion=false leaves the pose network out": (
+        "tests/training/recipes/test_import_networks.py::test_with_half_a_pose_network"
+    ),
+    "run it: stadia predict {} INPUT --out DIR": (
+        "tests/training/recipes/test_import_networks.py::test_an_imported_network_goes_through_the_commands"
+    ),
+    "--out {}": "tests/training/recipes/test_import_networks.py::test_an_imported_network_goes_through_the_commands",
+    'use `predicted.inverse_depth`, or pass scale_from=["reference=DEPTHS"]': (
+        "tests/predict/test_network.py::test_depth_without_the_unit_is_refused"
+    ),
+    'pass a known length, scale_from=["height=1.5"], or use `depth`': (
+        "tests/predict/test_network.py::test_metres_are_not_claimed_for_a_picture_unlike_photos"
+    ),
+    "read `stadia explain {}`": "tests/cli/test_predict.py::test_unusable_predictions_fail_with_strict_alone",
+    "for example --out model.onnx": "tests/predict/test_export.py::test_command_output",
+    "run `stadia app` on your own machine": (
+        "tests/web/test_guards.py::test_a_public_page_lets_strangers_predict_and_nothing_else"
     ),
     "set training.precision=auto": "tests/differentiable/test_number_rates.py::test_slow_bf16_has_one_note_and_its_fix",
 }
@@ -155,6 +194,7 @@ def test_a_fix_helps(
     monkeypatch.chdir(folder)
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr("stadia.training.prediction.export.export_onnx", export_at_training_size)
     _execute(tried.prepare)
     if tried.first:
         assert stadia(*shlex.split(tried.first))[0] == 0

@@ -56,6 +56,7 @@ TRAIN = shlex.join([word for word in TINY if "_every=" not in word] + ["training
 
 STAGES = '\'training.stages=[{"height":64,"width":96,"share":0.5},{"height":64,"width":96,"share":0.5}]\''
 SMALL = "data.height=64 data.width=96 training.batch_size=2 training.max_steps=2 training.check_seconds=0 --dry-run"
+OVERLAY = "foregrounds.path=cutouts height=32 width=32 --out o --count 2 --val 1"
 PREDICT = f"--no-cloud --no-video {FOCAL}"
 
 TRIED = {
@@ -750,5 +751,83 @@ TRIED = {
         f"odometry base still --out o --method aligned {FOCAL}",
         f"odometry base still --out o --method aligned {FOCAL} data.stride=1",
         prepare=inputs.still,
+    ),
+    "pass the data: `stadia train {} DATA`": Tried(
+        "ablate --recipe selfsup --dry-run --change 'f: optimizer.lr=1e-3'",
+        "ablate --data stadia --recipe selfsup --dry-run --change 'f: optimizer.lr=1e-3'",
+    ),
+    "stadia compare A.mp4 B.mp4 --mount data.camera.K_file=K.txt": Tried(
+        "compare drive.mp4 drive.mp4 photo.jpg --mount",
+        "compare drive.mp4 drive.mp4 --mount data.camera.K_file=calib.json",
+    ),
+    "stadia compare RUN RUN, stadia compare NET NET VIDEO, or stadia compare A.mp4 B.mp4 --mount": Tried(
+        "compare base", f"compare drive.mp4 drive.mp4 --mount {FOCAL}"
+    ),
+    "pass --baseline METRES": Tried(
+        "stereo images images calib.json calib.json --out s",
+        "stereo images images calib.json calib.json --out s --baseline 0.1",
+    ),
+    "run it by `stadia predict FILE.onnx INPUT --out DIR`; `stadia evaluate --depth DIR` scores that": Tried(
+        "export depth.onnx --out b.onnx", f"predict depth.onnx images --out p {PREDICT}", prepare=inputs.exported
+    ),
+    "export the network again: stadia export RUN --out FILE": Tried(
+        f"predict damaged.onnx images --out p {PREDICT}", "export run --out m.pt2", prepare=inputs.exported
+    ),
+    "download it, or set data.ground_truth=auto": Tried(
+        "check raw --only frames data.ground_truth=lidar",
+        "check raw --only frames data.ground_truth=auto",
+        prepare=inputs.kitti_raw,
+    ),
+    "map the video first: stadia map VIDEO": Tried(
+        "predict run room --out p --no-cloud --no-video data.camera.focal_px=300",
+        "map room data.camera.focal_px=300",
+        prepare=inputs.run_and_room,
+        status=0,
+    ),
+    "or choose another network: stadia list networks": Tried(
+        f"predict base room --out p {PREDICT}", "list networks", prepare=inputs.room, status=0
+    ),
+    (
+        'write 8 bits: python -c \'import cv2; x = cv2.imread("{}", -1); cv2.imwrite("photo.png", '
+        "cv2.normalize(x, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U))'; linear light needs x ** (1 / 2.2) first"
+    ): Tried(
+        "predict base deep.tif --out p",
+        f"predict base photo.png --out p {PREDICT}",
+        prepare=inputs.deep_photo,
+        repair=(
+            'import cv2; x = cv2.imread("deep.tif", -1); '
+            'cv2.imwrite("photo.png", cv2.normalize(x, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U))'
+        ),
+    ),
+    "leave --size out": Tried(
+        f"predict run images --out p --size 96x160 {PREDICT}",
+        f"predict run images --out p {PREDICT}",
+        prepare=inputs.linear_run,
+    ),
+    "export it to ONNX (--out model.onnx)": Tried(
+        "export run --out m.pt2", "export run --out m.onnx", prepare=inputs.linear_run
+    ),
+    "pass --scale-from reference=DEPTHS to stadia predict": Tried(
+        f"predict shifted images --out p --glb a.glb {FOCAL}",
+        f"predict shifted images --out p --glb a.glb --scale-from reference=true {FOCAL}",
+        prepare=inputs.relative_network,
+    ),
+    "run stadia predict CHECKPOINT IMAGES --out FOLDER, and set data.backgrounds.teacher=FOLDER": Tried(
+        f"data overlay backgrounds.path=images {OVERLAY}",
+        f"data overlay backgrounds.path=images {OVERLAY} data.backgrounds.teacher=p",
+        prepare=inputs.cutouts_and_camera,
+        between="predict base images --out p --no-cloud --no-video",
+    ),
+    "predict them: stadia predict CHECKPOINT IMAGES --out FOLDER": Tried(
+        f"data overlay backgrounds.path=images {OVERLAY} backgrounds.teacher=p",
+        f"data overlay backgrounds.path=images {OVERLAY} backgrounds.teacher=q",
+        prepare=inputs.cutouts_and_few_depths,
+        between="predict base images --out q --no-cloud --no-video",
+    ),
+    "write one with stadia data overlay --out FOLDER, or leave data.path out": Tried(
+        "check images --recipe overlay", "check composites --recipe overlay", prepare=inputs.composites
+    ),
+    "pass --images FOLDER to judge it; to train, reconstruct with one camera": Tried(
+        "check model --only frames", "check model/sparse/0 --images model/images", prepare=inputs.colmap_of_two_cameras
     ),
 }

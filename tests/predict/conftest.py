@@ -31,9 +31,9 @@ def write_run() -> Callable[..., Path]:
     return write_small_run
 
 
-def write_small_run(folder: Path, *, focal: float = 0.7) -> Path:
+def write_small_run(folder: Path, *, focal: float = 0.7, settings: tuple[str, ...] = ()) -> Path:
     """A run's folder with a small `selfsup` in it, whose depth depends on the image."""
-    config = configure("selfsup", SMALL, data={"path": "drive.mp4"})
+    config = configure("selfsup", (*SMALL, *settings), data={"path": "drive.mp4"})
     torch.manual_seed(0)
     recipe = SelfsupRecipe(config)  # type: ignore[arg-type]
     recipe.focal.fill_(focal)

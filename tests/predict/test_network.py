@@ -149,6 +149,7 @@ def test_depth_without_the_unit_is_refused(scale: DepthScale, attribute: str) ->
     with refuses(GeometryError, fix="scale_from") as caught:
         getattr(stadia.Prediction(predicted, SimpleNamespace()), attribute)  # type: ignore[arg-type]
     assert caught.value.where == attribute
+    assert stadia.Prediction(predicted, SimpleNamespace()).predicted.inverse_depth is ones  # type: ignore[arg-type]
 
 
 def test_K_is_of_the_whole_image() -> None:

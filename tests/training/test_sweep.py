@@ -120,11 +120,14 @@ def test_a_trial_that_lags_behind_is_given_up(sweep):
     ("metric", "column", "expected"),
     [("val/d1", "val/abs_rel", "one of val/abs_rel"), ("val/abs_rel", "train/loss", "validation frames")],
 )
-def test_a_metric_without_a_value_stops_the_search_at_its_first_trial(sweep, metric, column, expected):
+def test_a_metric_without_a_value_stops_the_search_at_its_first_trial(sweep, tmp_path, metric, column, expected):
     """As depth scores of a video without ground truth: all trials would be trained, and fail without a reason."""
     with refuses(ConfigError, where="--metric", found=metric, expected=expected):
         sweep(metric=metric).run(3, lambda words: resolve(words) | {"column": column}, lambda trial: None)
     assert list_states(sweep(metric=metric).open_study().trials) == [(0, "FAIL")]
+    if column.startswith("val/"):
+        search = sweep(metric=column, folder=tmp_path / "another")
+        assert search.run(1, lambda words: resolve(words) | {"column": column}, lambda trial: None).best_value > 0
 
 
 def refuse_small(words):

@@ -290,7 +290,7 @@ def sweep(
         echo(f"  {shlex.join(confirm_command(search, study.best_trial))}")
         return
     logs, why = out / "logs", str(study.trials[0].user_attrs.get("why", "stopped"))
-    fix = f"Read {logs}" if logs.is_dir() else f"Correct {space}, and pass another --out"
+    fix = f"Read {logs}" if logs.is_dir() else f"correct {space}, and choose another --out"
     echo(f"No trial has a value of {name} ({why}). {fix}.", err=True)
     raise typer.Exit(UNFINISHED)
 

@@ -8,7 +8,10 @@ from stadia.judge.limits import SCALE_LIMITS
 
 _SEVERITIES = {Verdict.DOUBTFUL: Severity.WARN, Verdict.UNUSABLE: Severity.STOP}
 
-FIX_WITH_MAP = "run `stadia adapt NETWORK VIDEO` and measure again; or give a second source (a distance, speed, LiDAR)"
+FIX_WITH_MAP = (
+    "adapt it: stadia adapt NETWORK VIDEO --minutes 20; then measure again;"
+    " or give a second source (a distance, speed, LiDAR)"
+)
 
 FIX_OF_PHOTO = "give a second source: a measured distance, an object of known height, or LiDAR"
 

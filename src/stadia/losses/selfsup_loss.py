@@ -401,7 +401,7 @@ def _warped_over_unwarped(reprojection: Reprojection) -> Tensor:
 def _find_stereo_source(images: ReprojectionInputs) -> int:
     if STEREO_SOURCE not in images.source_names:
         found, expected = f"the sources {', '.join(images.source_names)}", f"one named '{STEREO_SOURCE}'"
-        fix = "train on a stereo pair (data.stereo), or set model.network.right_view=false"
+        fix = "pass a stereo source, or no inverse depth of the right view"
         raise GeometryError("right view", found=found, expected=expected, fix=fix)
     return images.source_names.index(STEREO_SOURCE)
 
@@ -419,7 +419,7 @@ def _scale_weights(prediction: Prediction, weights: Sequence[float] | None) -> S
 def _check_road(road: Tensor | None, source_names: Sequence[str]) -> None:
     if road is not None and not all(map(is_temporal, source_names)):
         found, expected = f"the sources {', '.join(source_names)}", "temporal neighbors only"
-        fix = "set data.stereo=false: a known baseline gives metres without it"
+        fix = "pass no road: a known baseline gives metres without it"
         raise GeometryError("auto-mask of the road", found=found, expected=expected, fix=fix)
 
 

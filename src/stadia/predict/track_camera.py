@@ -172,7 +172,7 @@ def track_camera(
         times.append(frame.time_s)
         frame_ms.append(1e3 * (time.perf_counter() - started))
     if len(names) < 2:
-        raise _no_path(source, len(names), skipped, ends)
+        raise _no_path(source, len(names), skipped, ends, _advise_method(predictor, method))
     T_world_camera = odometry.path()
     length = odometry.network_length
     if length is not None and not math.isfinite(length):
@@ -189,9 +189,17 @@ def track_camera(
     )
 
 
-def _no_path(source: str, placed: int, skipped: int, ends: str) -> DataError:
+def _advise_method(predictor: Predictor, method: str) -> str:
+    """Return what finds the motion that a method did not find."""
+    if predictor.depth_scale.is_affine:  # aligned and refined need depth
+        return "use another network, such as base"
+    if method == "network":
+        return "use --method aligned or refined, and images that follow each other"
+    return "pass images that follow each other"
+
+
+def _no_path(source: str, placed: int, skipped: int, ends: str, fix: str) -> DataError:
     if ends:
-        fix = "use --method aligned or refined, and images that follow each other"
         return DataError(source, found=ends, expected="a motion between two frames", fix=fix)
     if skipped:
         found = f"{placed + skipped} frames without motion"

@@ -86,8 +86,7 @@ class NetworkShelf:
     def check_key(self, key: int) -> None:
         """Raise ConfigError for an unknown key."""
         if not 0 <= key < len(self.names):
-            found, fix = f"number {key}", "start stadia app RUN"
-            raise ConfigError("network", found=found, expected=f"one of {len(self.names)} networks", fix=fix)
+            raise ConfigError("network", found=f"number {key}", expected=f"one of {len(self.names)} networks")
 
     def find(self, key: int) -> Network:
         """Return the network with this key (index), opened.

@@ -299,6 +299,14 @@ class TestRefusals:
         assert recipe.depth_scale is DepthScale.UP_TO_SCALE
         assert recipe.T_next_now(torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96)) is None
 
+    @pytest.mark.slow
+    def test_with_half_a_pose_network(self, folder: Path, tmp_path: Path) -> None:
+        (folder / "pose_encoder.pth").unlink()
+        with refuses(CheckpointError, where="pose_encoder.pth", fix="network.motion=false"):
+            import_network(folder, "monodepth2", tmp_path / "out.safetensors", ["network.motion=true"])
+        without = ["network.motion=false", "network.metres_per_unit=null"]
+        assert import_network(folder, "monodepth2", tmp_path / "out.safetensors", without).depth_pose_net is None
+
 
 def test_both_names_of_dpt_are_those_of_transformers() -> None:
     own: set[str] = set()

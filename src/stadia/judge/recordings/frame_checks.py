@@ -227,7 +227,7 @@ def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[
     if selection is not None and selection.standing >= RECORDING_LIMITS["standing"].doubtful * selection.total:
         measured = f"{selection.standing} of {selection.total} frames of the video show no motion and are left out: "
         measured += "the camera stands, or a car's hood or a time stamp fills most of the image"
-        fix = "film with a moving camera; leave a hood out (data.ignore=MASK)"
+        fix = "film with a moving camera; look at the images: a hood that fills most of them hides the motion"
         yield make_finding(
             "D03", Severity.WARN, measured, f"fewer than {RECORDING_LIMITS['standing'].doubtful:.0%}", fix=fix
         )

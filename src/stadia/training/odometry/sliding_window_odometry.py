@@ -369,8 +369,7 @@ class SlidingWindowOdometry:
 
     def __post_init__(self) -> None:
         if self.predictor.depth_scale.is_affine:
-            fix = "use a network that predicts depth, or --method network"
-            found = "inverse depth up to scale and shift"
+            found, fix = "inverse depth up to scale and shift", "use another network, such as base"
             raise StadiaError("--method refined", found=found, expected="depth", fix=fix)
         self.window = SlidingWindow(self.take_points)
 

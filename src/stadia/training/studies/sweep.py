@@ -287,7 +287,9 @@ class Sweep:
         if self.metric not in logged:  # else it diverged
             found = f"no value of '{self.metric}' in a finished run"
             expected = f"one of {', '.join(logged)}" if logged else "validation frames"
-            fix = f"{'choose another --metric' if logged else 'set data.split_by'}, and {ANOTHER_OUT}"
+            fix = (
+                "choose another --metric and another --out" if logged else "set data.split_by, and choose another --out"
+            )
             raise ConfigError("--metric", found=found, expected=expected, fix=fix)
 
 
