@@ -1,11 +1,12 @@
 """Kill workers and drivers of each engine, fill the disk of a worker, and count the results of each item.
 
-    python benchmarks/engines.py --out DIR [--engines local ray dask] [--rounds 20] [--empty 2000]
+    python benchmarks/engines.py --out DIR [--engines local ray dask] [--rounds 20] [--empty 2000] [--clips 200]
 
 A round has 60 items of 50 ms and three workers. In a round "worker", two items kill their process the first time. In a
 round "driver", the process that hands items out and writes the ledger is killed in the middle, and the batch resumed:
 what is done again is counted by the files that each work appends to. In a round "disk", one worker writes its files to
 a device that is full, and the batch is resumed after there is space again. "empty" is the time of an item without work.
+--clips predicts so many rendered clips of CLIP_FRAMES frames by `base`, with two workers, after the engine has started.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -26,9 +27,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 from stadia.batches.engines import run_items
 from stadia.batches.ledger import open_ledger, read_rows
 from stadia.core.config import StrictModel
+from stadia.evaluation.plots.videos import open_video_file
 
 
 class Row(StrictModel):
@@ -43,6 +48,7 @@ WORKERS = 3
 SECONDS = 0.05
 EMPTY = 2000
 SEED = 0
+CLIP_FRAMES = 8
 
 
 def make_work(folder: Path) -> Callable[[str], str]:
@@ -78,6 +84,28 @@ def has_full_disk(taken: Path) -> bool:
         if not owner:
             stream.write(str(os.getpid()))
         return owner in ("", str(os.getpid()))
+
+
+def write_clips(folder: Path, count: int) -> None:
+    """Write clips of a texture that moves to the right."""
+    random = np.random.default_rng(SEED)
+    folder.mkdir(parents=True)
+    for number in range(count):
+        texture = cv2.resize(random.integers(0, 255, (12, 20, 3), np.uint8), (360, 192), interpolation=cv2.INTER_CUBIC)
+        with open_video_file(folder / f"{number:03d}.mp4", 10.0) as write:
+            for frame in range(CLIP_FRAMES):
+                write(texture[:, 4 * frame : 4 * frame + 320])
+
+
+def predict_clips(engine: str, clips: Path, out: Path) -> float:
+    """Return the clips that an engine predicts in a second, with the time in which it starts."""
+    options = ["--out", str(out), "--engine", engine, "--workers", "2", "--camera", "fx=200,fy=200,cx=160,cy=96"]
+    words = [sys.executable, "-m", "stadia", "predict", "base", str(clips), "--no-video", *options]
+    started_s = time.perf_counter()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seconds = time.perf_counter() - started_s
+    assert len(list(out.glob("*/predictions.json"))) == len(list(clips.iterdir()))
+    return len(list(clips.iterdir())) / seconds
 
 
 def do_nothing() -> Callable[[int], int]:
@@ -152,12 +180,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--kinds", nargs="*", default=["worker", "driver", "disk"])
     parser.add_argument("--empty", type=int, default=EMPTY, help="number of items without work")
+    parser.add_argument("--clips", type=int, default=0, help="number of clips to predict by each engine")
     parser.add_argument("--drive", help="only run the items of --out by this engine")
     options = parser.parse_args()
     if options.drive:
         drive(options.drive, options.out)
         return
     random = random_numbers.Random(SEED)
+    if options.clips:
+        write_clips(options.out / "clips", options.clips)
     for engine in options.engines:
         for kind in options.kinds:
             found = list[tuple[bool, int]]()
@@ -171,6 +202,9 @@ def main() -> None:
             right = sum(is_right for is_right, _ in found)
             again = sum(count for _, count in found) / (ITEMS * len(found))
             print(f"{engine}, {kind}: {right} of {len(found)} with each item once, {again:.1%} done again", flush=True)
+        if options.clips:
+            rate = predict_clips(engine, options.out / "clips", options.out / f"{engine}-clips")
+            print(f"{engine}: {rate:.2f} clips a second", flush=True)
         if not options.empty:
             continue
         started_s = time.perf_counter()
