@@ -243,7 +243,7 @@ def test_the_video_page_is_used_by_the_keyboard_alone(chromium: Any, address: st
         press("Enter")
     started.value.save_as(tmp_path / "shared.html")
     go_to("video-cloud")
-    for key in ("ArrowRight", "Enter", "ArrowRight", "ArrowRight", "Enter"):
+    for key in ("0", "ArrowRight", "Enter", "ArrowRight", "ArrowRight", "Enter"):
         press(key)
     tab.wait_until("document.getElementById('video-measured').children.length === 1")
     go_to("video-follow")

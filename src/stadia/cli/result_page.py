@@ -238,7 +238,7 @@ def _list_causes(verdict: ReconstructionVerdict) -> list[ShownCause]:
     for number, cause in enumerate(verdict.causes):
         gain = ""
         if found is not None and number == 0:
-            gain = f"{found.fits:.0%} of the matches fit then, {found.fits_given:.0%} now"
+            gain = f"{found.fits:.0%} of all matches fit then, {found.fits_given:.0%} now"
         elif cause.gain is not None:
             gain = f"held-out matches miss by {cause.gain.after_px:.2f} px then, {cause.gain.before_px:.2f} px now"
             gain += "; most of the error has another cause" if cause.gain.is_far_off else ""

@@ -121,6 +121,24 @@ def align_path(estimated: Array, reference: Array, alignment: PathAlignment) -> 
     return AlignedPath(similarity.transform_poses(estimated), float(similarity.scale))
 
 
+JUMP = 10
+"""Least length of a step that counts as a jump, in median steps of the path."""
+
+
+def find_jumps(positions: NDArray[np.float64]) -> list[int]:
+    """Return the rows after which a path jumps, as it does where a video was cut or lost frames.
+
+    positions: (N, 3) camera positions.
+
+    Examples:
+        >>> find_jumps(np.array([[0, 0, 0.0], [0, 0, 1], [0, 0, 2], [0, 0, 30], [0, 0, 31]]))
+        [2]
+    """
+    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    moving = steps[steps > 0]
+    return np.flatnonzero(steps > JUMP * np.median(moving)).tolist() if len(moving) else []
+
+
 def path_length_m(T_world_camera: Array) -> float:
     """Return the length of a trajectory in metres: the sum of the distances between consecutive camera positions.
 

@@ -328,6 +328,28 @@ def describe_questions(checks: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {question}: {judged['verdict']}{reason}{basis}"
 
 
+PARTS = {"depth": "order and shape of the depth", "scale": "metres", "path": "path", "camera": "field of view"}
+
+
+def describe_parts(checks: Mapping[str, Any]) -> str:
+    """Return the verdict on each judged question in one line, for the top of a page; "" if none is judged.
+
+    checks: the entry `checks` of predictions.json.
+
+    Examples:
+        >>> depth = {"verdict": "usable", "reason": "off by 7% at the points of the map (near 18%)"}
+        >>> describe_parts({"questions": {"depth": depth, "scale": {"verdict": "doubtful", "reason": ""}}})
+        'Order and shape of the depth: usable, off by 7% at the points of the map; metres: doubtful'
+    """
+    texts = []
+    for name, judged in checks.get("questions", {}).items():
+        if judged["verdict"] != Verdict.NOT_JUDGED:
+            error = judged["reason"].partition(" (")[0]
+            texts.append(f"{PARTS[name]}: {judged['verdict']}" + f", {error}" * error.startswith("off by"))
+    text = "; ".join(texts)
+    return text[:1].upper() + text[1:]
+
+
 def summarize_verdict(checks: Mapping[str, Any], more: str = "--verbose") -> Iterator[str]:
     """Yield the verdict in predictions.json with its main reason and how to fix it.
 

@@ -649,6 +649,8 @@ def _complete_files(session: Session, folder: Path) -> None:
     if (folder / TRAJECTORY).exists():
         from stadia.evaluation.plots.path_chart import draw_paths
         from stadia.io.records.read import read_kitti_trajectory
+        from stadia.metrics.trajectory_metrics import find_jumps
 
         path = read_kitti_trajectory(folder / TRAJECTORY).T_world_camera
-        draw_paths(folder / TRAJECTORY_DRAWING, {session.name: path}, session.predictor.depth_scale)
+        gaps = find_jumps(path[:, :3, 3])
+        draw_paths(folder / TRAJECTORY_DRAWING, {session.name: path}, session.predictor.depth_scale, gaps=gaps)

@@ -134,9 +134,6 @@ def _find_limits(checks: Mapping[str, Any], *, is_photo: bool, has_own_path: boo
         sentences.append(f"Do not rely on {affected}, which is {verdict}: {titles} ({', '.join(codes)}).")
     if has_own_path:
         sentences.append("The path comes from the map and does not depend on them.")
-    has_sky = (checks.get("measured") or {}).get("sky_nearer") is not None
-    if has_sky and "M32" not in [finding["code"] for finding in findings]:  # No mask leaves sky out of the maps.
-        sentences.append("The depth of sky is arbitrary.")
     return _Limits(sentences, deviation, is_doubtful, refuses_depth)
 
 

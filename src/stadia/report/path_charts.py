@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.metrics.trajectory_metrics import find_jumps
 from stadia.report.charts import INK, PALETTE, SOFT, Chart, LegendRow, label_axis, render_svg
 from stadia.report.run_files import MOTION_NAMES, format_metric, is_finite
 from stadia.report.score_tables import (
@@ -46,7 +47,7 @@ class DrawnPath:
     gaps: Any = ()
 
 
-def draw_camera_paths(recording: str, paths: Sequence[DrawnPath], true: DrawnPath) -> list[Chart]:
+def draw_camera_paths(recording: str, paths: Sequence[DrawnPath], true: DrawnPath, *, unit: str = "m") -> list[Chart]:
     """Return charts of the paths of one recording: from above, and their heights if one varies.
 
     Empty without a path.
@@ -71,12 +72,24 @@ def draw_camera_paths(recording: str, paths: Sequence[DrawnPath], true: DrawnPat
         axes.grid(visible=True, axis="both")
         axes.set_aspect("equal", adjustable="datalim")
 
-    svg = render_svg(f"camera paths of {recording} from above", draw_from_above, height=300, corner="m")
+    svg = render_svg(f"camera paths of {recording} from above", draw_from_above, height=300, corner=unit)
     charts = [Chart("", svg, legend)]
     if any(np.ptp(profile[:, 1]) > MIN_HEIGHT_SHARE * profile[-1, 0] > 0 for _, profile in profiles):
-        svg = render_svg(f"height over distance of {recording}", lambda axes: plot(axes, profiles), corner="m")
+        svg = render_svg(f"height over distance of {recording}", lambda axes: plot(axes, profiles), corner=unit)
         charts.append(Chart("Height over distance", svg, legend))
     return charts
+
+
+def draw_positions(positions: NDArray[np.float64], unit: str) -> list[Chart]:
+    """Return charts of one camera path, which is broken where it jumps.
+
+    positions: (N, 3), x right, y down, z forward.
+    unit: unit of the positions.
+    """
+    x, y, z = positions.T
+    path = DrawnPath("camera", 0, np.column_stack([x, z]), -y, gaps=find_jumps(positions))
+    charts = draw_camera_paths("the video", [path], DrawnPath("", 0, None), unit=unit)
+    return [replace(chart, title=chart.title or "From above", legend=[]) for chart in charts]
 
 
 def _make_profile(path: DrawnPath, points: NDArray[np.float64]) -> NDArray[np.float64] | None:

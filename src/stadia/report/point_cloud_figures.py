@@ -212,6 +212,7 @@ def pack_scene(
     radius: float = 0.0,
     center: Sequence[float] = (0.0, 0.0, 0.0),
     grain: float = 0.0,
+    opening: NDArray[np.float64] | None = None,
 ) -> PointCloudFigure:
     """Pack a 3D view for a page.
 
@@ -226,6 +227,7 @@ def pack_scene(
     radius: radius of a scene around its center; 0 for one in front of a camera at the origin.
     center: center of a scene.
     grain: typical distance between neighboring points, whose gaps are then filled; 0 draws all in one size.
+    opening: pose T_world_camera (4, 4) of the camera from behind which the view opens; None shows all.
     """
     view = {
         "count": len(points),
@@ -248,6 +250,7 @@ def pack_scene(
         "radius": radius,
         "center": list(center),
         "grain": grain,
+        "opening": None if opening is None else opening[:3].tolist(),
     }
     data = points.astype("<f4").tobytes() + colors.tobytes()
     packed = base64.b64encode(data).decode()

@@ -19,8 +19,11 @@ from stadia.report.embedded_images import encode_jpeg
 from stadia.report.page_template import PAGE_SCRIPT, POINTS_SCRIPT, embed_scripts, make_environment
 from stadia.report.point_cloud_figures import PointCloudFigure
 
-AGREES, CONTRADICTS, LINE = (178, 114, 0), (0, 94, 213), (60, 200, 230)
-"""BGR colors of matches that agree and that contradict, blue and orange, and of epipolar lines."""
+AGREES, CONTRADICTS = (178, 114, 0), (0, 94, 213)
+"""BGR colors of matches that agree and that contradict, blue and orange."""
+
+LINES = ((60, 220, 250), (230, 90, 230), (120, 230, 90), (255, 255, 255), (240, 220, 80), (60, 60, 60))
+"""BGR colors of epipolar lines: yellow, magenta, green, white, cyan and gray."""
 
 PLOT_WIDTH, PLOT_HEIGHT, MARGIN = 640.0, 420.0, 24.0
 MAX_WIDTH = 1100  # largest width of a picture of two images
@@ -171,7 +174,10 @@ def place_dots(
 
 
 def draw_pair(picture: PairPicture) -> NDArray[np.uint8]:
-    """Draw two images next to each other (H, W, 3) BGR, with matches and epipolar lines."""
+    """Draw two images next to each other (H, W, 3) BGR, with matches and epipolar lines.
+
+    A match whose epipolar line is drawn has rings in the color of the line.
+    """
     scales = [SIDE / max(image.shape[:2]) for image in (picture.first, picture.second)]
     small = [
         cv2.cvtColor(
@@ -188,20 +194,20 @@ def draw_pair(picture: PairPicture) -> NDArray[np.uint8]:
     canvas = np.full((height, left + small[1].shape[1], 3), 255, np.uint8)
     canvas[: small[0].shape[0], : small[0].shape[1]] = small[0]
     second = small[1]
-    for _, line in picture.lines:
+    colors = {row: LINES[number % len(LINES)] for number, (row, _) in enumerate(picture.lines)}
+    for row, line in picture.lines:
         inside = (line >= -SIDE).all(1) & (line * scales[1] <= 2 * SIDE).all(1)
         points = np.rint(line[inside] * scales[1]).astype(np.int32)
-        cv2.polylines(second, [points[:, None]], isClosed=False, color=LINE, thickness=1, lineType=cv2.LINE_AA)
+        cv2.polylines(second, [points[:, None]], isClosed=False, color=colors[row], thickness=2, lineType=cv2.LINE_AA)
     canvas[: second.shape[0], left:] = second
-    marked = {row for row, _ in picture.lines}
     step = max(len(picture.agrees) // MAX_DRAWN, 1)
-    chosen = sorted({*range(0, len(picture.agrees), step), *marked})
+    chosen = sorted({*range(0, len(picture.agrees), step), *colors})
     for row in sorted(chosen, key=lambda row: not picture.agrees[row]):
         color = AGREES if picture.agrees[row] else CONTRADICTS
         start = tuple(int(value) for value in np.rint(picture.xy_first[row] * scales[0]))
         end = tuple(int(value) for value in np.rint(picture.xy_second[row] * scales[1] + (left, 0)))
-        if row in marked:
-            cv2.line(canvas, start, end, color, 1, cv2.LINE_AA)
         for place in (start, end):
-            cv2.circle(canvas, place, 4 if row in marked else 3, color, -1, cv2.LINE_AA)
+            cv2.circle(canvas, place, 3, color, -1, cv2.LINE_AA)
+            if row in colors:
+                cv2.circle(canvas, place, 8, colors[row], 2, cv2.LINE_AA)
     return canvas

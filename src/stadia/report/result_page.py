@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia import __version__
+from stadia.report.charts import Chart
 from stadia.report.embedded_images import EmbeddedImage, encode_jpeg
-from stadia.report.page_template import PAGE_SCRIPT, POINTS_SCRIPT, embed_scripts, make_environment
+from stadia.report.page_template import PAGE_SCRIPT, POINTS_SCRIPT, embed_scripts, make_environment, render_charts
 from stadia.report.point_cloud_figures import PointCloudFigure
 from stadia.report.private_parts import make_hider
 from stadia.report.run_files import describe_depth_scale
@@ -23,6 +24,8 @@ class ResultPage:
 
     images: text and image (H, W, 3) RGB, such as the picture and its depth in colors.
     verdict: word of the verdict, or "" for data.
+    word: what stands in its place on top, such as the error of a picture that cannot be judged; "" is the verdict.
+    parts: the verdict on each question, in one line.
     lines: lines of the verdict, as `verdict_lines` returns them.
     trust: what users may rely on.
     facts: texts by name, such as network, licence and camera.
@@ -32,6 +35,7 @@ class ResultPage:
     colors, ticks: CSS colors of the color bar from near to far, and (share of its length, label) of its labels; empty
         without a bar.
     cloud: point cloud, or None.
+    path: charts of the camera path.
     """
 
     title: str
@@ -40,6 +44,8 @@ class ResultPage:
     lines: Sequence[str]
     trust: str
     facts: Mapping[str, str]
+    word: str = ""
+    parts: str = ""
     depth_scale: str = ""
     scale_from: str = ""
     measured: Sequence[str] = ()
@@ -47,6 +53,7 @@ class ResultPage:
     colors: Sequence[str] = ()
     ticks: Sequence[tuple[float, str]] = ()
     cloud: PointCloudFigure | None = None
+    path: Sequence[Chart] = ()
 
 
 def render_result(page: ResultPage) -> str:
@@ -65,6 +72,7 @@ def render_result(page: ResultPage) -> str:
             skipped=skipped,
             scale=describe_depth_scale(page.depth_scale, page.scale_from) if page.depth_scale else None,
             ticks=sorted(page.ticks),
+            path=render_charts(page.path),
             stadia_version=__version__,
             **embed_scripts([POINTS_SCRIPT, PAGE_SCRIPT] if page.cloud is not None else []),
         )

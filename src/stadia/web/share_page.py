@@ -10,11 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stadia.core.verdict import Verdict
 from stadia.geometry.cameras import centered_K, focal_px_from_fov
-from stadia.io.image_io import read_image
 from stadia.io.input_files import read_bytes
-from stadia.io.records.trajectory import TRAJECTORY_DRAWING
 from stadia.predict.describe import verdict_lines
 from stadia.predict.run import CLOUD, VIDEO
+from stadia.report.path_charts import draw_positions
 from stadia.report.point_cloud_figures import (
     PointCloudFigure,
     SceneCamera,
@@ -89,6 +88,7 @@ def describe_photo(prediction: PhotoPrediction, items: Sequence[MeasureForm] = (
         colors=bar["colors"],
         ticks=[(share, label) for share, label in bar["labels"]],
         verdict=prediction.checks["verdict"],
+        word="" if is_judged else prediction.trust.short,
         lines=lines,
         trust=prediction.trust.text,
         depth_scale=str(scale),
@@ -113,19 +113,20 @@ def describe_video(job: VideoJob, form: MeasuredForm | None = None) -> ResultPag
     measured += [describe_length(job, np.array(points)) for points in form.lengths]
     marks = [_close_area(one) for one in found]
     marks += [(np.array(points), _measure_length(job, np.array(points)).label) for points in form.lengths]
-    about, drawing = job.about, job.predictions / TRAJECTORY_DRAWING
-    images = []
-    if drawing.is_file():
-        images.append(("Path of the camera", np.asarray(read_image(drawing, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)))
+    about = job.about
+    unit = "m" if about["depth_scale"] == "metres" else "relative"
+    positions = find_centers(read_poses(job.predictions).values())
     facts = _describe_network(about["network"], about["licence"])
     facts |= {"Field of view": _describe_fov(about["fov_deg"], about["fov_source"])}
     facts |= {"Frames": f"{len(about['frames'])}, {about['rate_hz']:.3g} a second"}
     return ResultPage(
         title="Depth of a video",
-        images=images,
+        images=(),
+        path=draw_positions(positions, unit) if len(positions) > 1 else (),
         measured=measured,
         video=read_bytes(job.predictions / VIDEO, expected="a video", max_bytes=MAX_SHARED_BYTES),
         verdict=about["verdict"],
+        parts=about.get("parts", ""),
         lines=[about["path_text"], *(line.strip() for line in about["lines"])],
         trust=about["trust"],
         cloud=add_marks(_pack_video(job), marks) if (job.predictions / CLOUD).is_file() else None,
@@ -164,7 +165,15 @@ def _pack_video(job: VideoJob) -> PointCloudFigure:
     grain = job.about.get("grain", 0.0) * math.sqrt(every)
     center, radius = frame_scene(points, find_centers(poses)) if len(poses) > 1 else ((0.0, 0.0, 0.0), 0.0)
     return pack_scene(
-        points[::every], colors[::every], unit, lines=lines, cameras=cameras, center=center, radius=radius, grain=grain
+        points[::every],
+        colors[::every],
+        unit,
+        lines=lines,
+        cameras=cameras,
+        center=center,
+        radius=radius,
+        grain=grain,
+        opening=poses[0] if radius else None,
     )
 
 

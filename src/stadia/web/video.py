@@ -24,7 +24,15 @@ from stadia.core.verdict import Verdict, find_worst
 from stadia.data.frame_preparation import Frame
 from stadia.data.frame_selection import FrameSelector, spread_indices
 from stadia.data.video.video_map import find_map
-from stadia.evaluation.depth_fusion import DepthView, fit_scales, fuse_views, make_view, scale_views, shrink_view
+from stadia.evaluation.depth_fusion import (
+    DepthView,
+    fit_scales,
+    fuse_views,
+    keep_confirmed,
+    make_view,
+    scale_views,
+    shrink_view,
+)
 from stadia.evaluation.point_clouds import EDGE_RATIO, encode_glb, write_point_cloud
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.textured_mesh import MAX_VIEWS, encode_textured_glb
@@ -35,7 +43,7 @@ from stadia.io.records.read import read_kitti_trajectory
 from stadia.io.records.trajectory import TRAJECTORY, TRAJECTORY_DRAWING, TRAJECTORY_TUM
 from stadia.judge.questions import Question
 from stadia.predict.adapt_time import RECORD, estimate_least_minutes
-from stadia.predict.describe import prediction_lines
+from stadia.predict.describe import describe_parts, prediction_lines
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.run import CLOUD, DEPTH_COLOR, VIDEO, find_expected_error
@@ -477,6 +485,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
     job.about = {
         "verdict": str(grade_with_path(Verdict(verdict), 0 if record is None else len(record.path), count)),
         "lines": [*notes, *drop_commands(prediction_lines(Path("video"), written.predictions))],
+        "parts": describe_parts(written.checks),
         "trust": trust.text,
         "receipt": describe_scale(session.receipt),
         "chip": trust.short,
@@ -673,7 +682,7 @@ def fuse_video(job: VideoJob, depth_scale: DepthScale, verdict: str) -> tuple[di
     views = [shrink_view(view, FUSED_SIDE) for view in read_views(job, FUSED_VIEWS)]
     if len(views) < 2:
         return {}, 0.0
-    fused = fuse_views(views)
+    fused = keep_confirmed(fuse_views(views))
     write_point_cloud(job.predictions / CLOUD, fused.points, fused.colors, depth_scale, verdict)
     fitted = {view.name: round(float(scale), 4) for view, scale in zip(views, fused.scales, strict=True)}
     return fitted, fused.grain

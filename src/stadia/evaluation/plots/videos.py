@@ -93,7 +93,7 @@ def draw_color_scale(width: int, top: float, depth_scale: DepthScale, height: in
     end = 0
     for share, label in labels.items():
         length = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, font, thickness)[0][0]
-        left = min(margin + round((1 - share) * bar), width - length - 2)
+        left = min(margin + round((1 - share) * bar), width - length - margin)
         if left >= end:  # The label does not overlap the one before.
             place, color = (left, round(0.85 * height)), (235, 235, 235)
             cv2.putText(strip, label, place, cv2.FONT_HERSHEY_SIMPLEX, font, color, thickness, cv2.LINE_AA)

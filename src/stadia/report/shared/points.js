@@ -263,10 +263,11 @@ export class CloudView {
     this.request();
   }
 
-  // Through a camera of the scene: T, rows of T_world_camera. The view stays upright.
-  lookThrough({ T }) {
-    const forward = T.map((row) => row[2]), target = T.map((row) => row[3] + this.middle * row[2]);
-    this.view = { target, yaw: Math.atan2(forward[0], forward[2]), pitch: Math.asin(Math.max(-1, Math.min(1, forward[1]))), distance: this.middle };
+  // Through a camera of the scene, or from behind and above it: T, rows of T_world_camera; back: how far, in radii of the
+  // scene. The view stays upright.
+  lookThrough({ T, back = 0 }) {
+    const forward = T.map((row) => row[2]), ahead = this.middle * (back ? 0.6 : 1), target = T.map((row) => row[3] + ahead * row[2]);
+    this.view = { target, yaw: Math.atan2(forward[0], forward[2]), pitch: Math.asin(Math.max(-1, Math.min(1, forward[1]))) + 0.6 * back, distance: ahead + back * this.middle };
     this.request();
   }
 

@@ -7,7 +7,7 @@ const HELP = {
   length: "Click or tap two points for their distance, in the picture or in 3D.", area: "Click the corners of an area; a click on the first one closes it.",
   angle: "Click three points: the angle is at the second.", height: "Click a point for its height over the ground, which must be in the picture.",
 };
-const CLOSE_PX = 12, DRAG_PX = 4, KNOB_PX = 20, MAX_ZOOM = 8, DOUBLE_ZOOM = 2.5, WHOLE = { zoom: 1, x: 0, y: 0 };
+const FREE_PX = 7, CLOSE_PX = 12, DRAG_PX = 4, KNOB_PX = 20, MAX_ZOOM = 8, DOUBLE_ZOOM = 2.5, WHOLE = { zoom: 1, x: 0, y: 0 };
 const limit = (value, least, most) => Math.min(Math.max(value, least), most);
 
 // What was measured stays in the browser, by the key of its result, and is measured again after a reload.
@@ -105,13 +105,23 @@ export function startStage(id, measureItem, changed) {
     label.classList.toggle("outside", x < 0 || x > 1 || y < 0 || y > 1);
   }
 
-  // Move labels up or down until they cover neither each other, the verdict nor the bar, and into the stage.
-  function spread(labels) {
+  // Boxes of pixels along the lines of a shape, which labels leave free.
+  function boxesOf(points) {
+    const inside = stage.getBoundingClientRect(), places = points.map(onStage).map(([x, y]) => [inside.left + x * inside.width, inside.top + y * inside.height]);
+    return places.flatMap(([x, y], i) => {
+      const [toX, toY] = places[Math.min(i + 1, places.length - 1)];
+      return [0, 0.25, 0.5, 0.75].map((share) => new DOMRect(x + share * (toX - x) - FREE_PX, y + share * (toY - y) - FREE_PX, 2 * FREE_PX, 2 * FREE_PX));
+    });
+  }
+
+  // Move labels up or down until they cover neither lines nor each other, the verdict nor the bar, and into the stage.
+  function spread(labels, shapes) {
     const inside = stage.getBoundingClientRect(), taken = [part("chip"), ...stage.querySelectorAll(".bar, .drawn")].map((one) => one.getBoundingClientRect());
+    taken.push(...shapes.flatMap(({ points }) => boxesOf(points)));
     const isFree = (top, box) => top >= inside.top && top + box.height <= inside.bottom && taken.every((one) => box.right < one.left || box.left > one.right || top + box.height < one.top || top > one.bottom);
     for (const label of labels) {
-      const box = label.getBoundingClientRect(), right = Math.max(inside.left - box.left, 0) - Math.max(box.right - inside.right, 0), step = box.height + 3;
-      const moved = new DOMRect(box.x + right, box.y, box.width, box.height), down = [0, 1, -1, 2, -2, 3, -3, 4, -4].map((count) => count * step).find((one) => isFree(box.y + one, moved)) ?? 0;
+      const box = label.getBoundingClientRect(), right = Math.max(inside.left - box.left, 0) - Math.max(box.right - inside.right, 0), step = box.height / 2;
+      const moved = new DOMRect(box.x + right, box.y, box.width, box.height), down = [0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7, 8, -8].map((count) => count * step).find((one) => isFree(box.y + one, moved)) ?? 0;
       label.style.translate = `${right}px ${down}px`;
       taken.push(new DOMRect(moved.x, box.y + down, box.width, box.height));
     }
@@ -154,7 +164,7 @@ export function startStage(id, measureItem, changed) {
       labels.push(label);
     }
     part("labels").replaceChildren(...labels);
-    spread(labels.filter((label) => !label.classList.contains("outside")));
+    spread(labels.filter((label) => !label.classList.contains("outside")), shown);
     list();
   }
 

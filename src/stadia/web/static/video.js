@@ -3,7 +3,7 @@
 import { byId, connect, describeSeconds, get, listFiles, listVerdict, localize, make, post, readNumber, showError, showVerdict, splitCloud, upload } from "./api.js";
 import { copyPart, startScale, startStage } from "./stage.js";
 
-const POLL_MS = 400, READ_MS = 150, PATH_COLOR = [240, 228, 66], NOW_COLOR = [255, 110, 64], CAMERAS = 12;
+const POLL_MS = 400, READ_MS = 150, PATH_COLOR = [240, 228, 66], NOW_COLOR = [255, 110, 64], CAMERAS = 12, OPENING_BACK = 0.4;
 
 // The parts that a picture has too: frames, with depth next to them, and the panel that sets the scale.
 function makeParts() {
@@ -172,6 +172,7 @@ export function startVideo(session) {
     byId("video-preview").hidden = true;
     byId("video-result").hidden = false;
     showVerdict(byId("video-verdict-card"), job.verdict);
+    byId("video-parts").textContent = job.parts ? `${job.parts}.` : ""; // results of earlier versions have none
     byId("video-trust").textContent = localize(job.trust);
     byId("video-path-text").textContent = job.path_text;
     listVerdict("video-lines", job.lines);
@@ -301,6 +302,7 @@ export function startVideo(session) {
       const lines = [{ points: path.map(([, T]) => T.map((row) => row[3])), color: PATH_COLOR }];
       const [points, colors] = splitCloud(bytes);
       state.cloud.show(points, colors, result.depth_scale === "metres" ? "m" : "(not metres)", { lines, ground, grain: result.grain ?? 0, center, radius });
+      if (path.length && radius) state.cloud.lookThrough({ T: path[0][1], back: OPENING_BACK }); // one recognizes what the camera saw
       showCameras();
       state.cloud.showMarks(stage.marksIn3d());
     } catch (error) {
