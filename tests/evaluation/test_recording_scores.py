@@ -77,10 +77,10 @@ class TestRecordings:
         silent = red_reader()
         silent.inverse_depth = None
         assert self.evaluate(silent, [drive()], tmp_path, reuse=True).depth.metrics == first.depth.metrics
-        with refuses(ProtocolError, where="predictions.json"):
+        with refuses(ProtocolError, where="drive"):
             self.evaluate(silent, [drive()], tmp_path, indices={"drive": [0, 2, 4]}, reuse=True)
         other = Provenance(recipe="selfsup", config_hash="another")
-        with refuses(ProtocolError, where="predictions.json"):
+        with refuses(ProtocolError, where="drive"):
             evaluate_recordings(silent, [drive()], PROTOCOLS["metric"], tmp_path, other, reuse=True)
         with refuses(StadiaError, where="drive"):
             self.evaluate(red_reader(), [drive()], tmp_path)
