@@ -47,9 +47,17 @@ def make_features(descriptors: NDArray[np.uint8]) -> FrameFeatures:
 
 def test_the_product_on_one_thread_is_exact() -> None:
     random = np.random.default_rng(0)
-    for rows, columns in ((1, 1), (50, 40), (203, 97)):
+    for rows, columns in ((1, 1), (50, 40), (203, 97), (0, 40)):
         a, b = (random.integers(0, 256, (count, 130)).astype(np.float32) for count in (rows, columns))
         np.testing.assert_array_equal(multiply_on_one_thread(a, b), (a.astype(int) @ b.T.astype(int)).astype(float))
+
+
+def test_an_image_without_features_is_like_no_other() -> None:
+    random = np.random.default_rng(2)
+    frames = [make_features(random.integers(0, 255, (200, 128), np.uint8)) for _ in range(3)]
+    places = describe_places([*frames, make_features(np.empty((0, 128), np.uint8))])
+    np.testing.assert_array_equal(places[3], 0)
+    np.testing.assert_allclose(np.linalg.norm(places[:3], axis=1), 1, atol=1e-6)
 
 
 def test_matches_are_nearest_neighbors_of_each_other_that_pass_the_ratio_test_in_both_images() -> None:

@@ -113,7 +113,7 @@ def multiply_on_one_thread(a: NDArray[np.float32], b: NDArray[np.float32]) -> ND
     b_padded.reshape(-1, size)[: len(b)] = b
     product = np.empty((len(a_padded), rows, len(b_padded), columns), np.float32)
     np.matmul(a_padded, np.ascontiguousarray(b_padded.swapaxes(1, 2)), out=product.transpose(0, 2, 1, 3))
-    return product.reshape(len(a_padded) * rows, -1)[: len(a), : len(b)]
+    return product.reshape(len(a_padded) * rows, len(b_padded) * columns)[: len(a), : len(b)]
 
 
 def describe_places(frames: Sequence[FrameFeatures]) -> NDArray[np.float32]:
