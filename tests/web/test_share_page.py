@@ -30,7 +30,7 @@ def test_a_shared_picture_has_verdict_camera_licence_and_distance(browser: Brows
     ]
     page = share(browser, result, f"?{urlencode({'form': json.dumps({'items': items})})}")
     assert result["verdict"] == "not judged"
-    assert f'<p class="word">{result["chip"]}</p>' in page, "the error stands in the place of the verdict"
+    assert f'<p class="word">Depth {result["chip"]}</p>' in page, "the error stands in the place of the verdict"
     for text in ("CC0-1.0", "90.0° from left to right, chosen by hand", "focal lengths 64, 64", "128x96 pixels"):
         assert text in page
     distance = re.search(r"Distance ([\d.]+) ± [\d.]+ m, of", page)

@@ -88,7 +88,7 @@ def describe_photo(prediction: PhotoPrediction, items: Sequence[MeasureForm] = (
         colors=bar["colors"],
         ticks=[(share, label) for share, label in bar["labels"]],
         verdict=prediction.checks["verdict"],
-        word="" if is_judged else prediction.trust.short,
+        word="" if is_judged else describe_word(prediction.trust.short),
         lines=lines,
         trust=prediction.trust.text,
         depth_scale=str(scale),
@@ -97,6 +97,16 @@ def describe_photo(prediction: PhotoPrediction, items: Sequence[MeasureForm] = (
         facts=facts,
         cloud=cloud,
     )
+
+
+def describe_word(short: str) -> str:
+    """Return the error of a picture as the word on top of its page.
+
+    Examples:
+        >>> describe_word("± 31 %")
+        'Depth ± 31 %'
+    """
+    return f"Depth {short}" if short.startswith("±") else short
 
 
 def describe_video(job: VideoJob, form: MeasuredForm | None = None) -> ResultPage:
@@ -195,19 +205,22 @@ def draw_shapes(image: NDArray[np.uint8], shapes: Sequence[tuple[str, Sequence[P
                 cv2.circle(drawn, point, 4 * width, color, thick)
     canvas, height = Image.fromarray(drawn), max(max(image.shape) / LABEL_HEIGHTS, 10)
     drawing, font, pad = ImageDraw.Draw(canvas), ImageFont.load_default(height), height / 3
-    taken = list[tuple[float, float, float, float]]()
+    side = 10 * width  # of the boxes along lines, which labels leave free
+    ends = [np.asarray(points, float) for _, points, _ in shapes]
+    along = [np.linspace(a, b, 5) for points in ends for a, b in zip(points, np.roll(points, -1, 0), strict=True)]
+    taken = [(float(x), float(y), float(side), float(side)) for x, y in np.concatenate([np.empty((0, 2)), *along])]
     for kind, points, label in shapes:
         x, y = np.mean(points, 0)
         left, top, right, bottom = drawing.textbbox((0, 0), label, font=font, anchor="mm")
-        width, tall = right - left + 2 * pad, bottom - top + 2 * pad
+        wide, tall = right - left + 2 * pad, bottom - top + 2 * pad
         if not label:
             continue
         if kind == "length":  # below its line, which stays visible
             y += tall / 2 + 5 * max(image.shape) / 400
-        x = min(max(x, width / 2), max(canvas.width - width / 2, width / 2))
-        y = _find_free_row((x, y), (width, tall), canvas.height, taken)
-        taken.append((x, y, width, tall))
-        box = x - width / 2, y - tall / 2, x + width / 2, y + tall / 2
+        x = min(max(x, wide / 2), max(canvas.width - wide / 2, wide / 2))
+        y = _find_free_row((x, y), (wide, tall), canvas.height, taken)
+        taken.append((x, y, wide, tall))
+        box = x - wide / 2, y - tall / 2, x + wide / 2, y + tall / 2
         drawing.rounded_rectangle(box, pad, fill=(255, 255, 255))
         drawing.text((x, y), label, font=font, anchor="mm", fill=(0, 0, 0))
     return np.array(canvas)
@@ -221,7 +234,7 @@ def _find_free_row(
 ) -> float:
     """Return the middle row, nearest to a place, at which a label covers none of those (x, y, width, height) before."""
     (x, y), (width, tall) = place, size
-    step = tall + 2
+    step = tall / 4
 
     def is_free(row: float) -> bool:
         is_inside = tall / 2 <= row <= height - tall / 2
