@@ -350,6 +350,27 @@ def describe_parts(checks: Mapping[str, Any]) -> str:
     return text[:1].upper() + text[1:]
 
 
+def describe_headline(checks: Mapping[str, Any], short: str) -> str:
+    """Return the word on top of a page about predictions: what is usable, and the error of the metres if they are not.
+
+    checks: the entry `checks` of predictions.json.
+    short: the error in a few words, of `describe_trust`.
+
+    Examples:
+        >>> grades = {"depth": "usable", "scale": "doubtful", "path": "usable"}
+        >>> questions = {name: {"verdict": grade} for name, grade in grades.items()}
+        >>> describe_headline({"verdict": "usable", "questions": questions}, "± 31 %")
+        'Depth and path usable, metres ± 31 %'
+        >>> describe_headline({"verdict": "doubtful", "questions": questions}, "± 31 %")
+        'doubtful'
+    """
+    grades = {name: judged["verdict"] for name, judged in checks.get("questions", {}).items()}
+    usable = [name for name in ("depth", "path") if grades.get(name) == Verdict.USABLE]
+    if checks["verdict"] != Verdict.USABLE or not usable or grades.get("scale") != Verdict.DOUBTFUL:
+        return str(checks["verdict"])
+    return f"{' and '.join(usable).capitalize()} usable, metres {short if short.startswith('±') else 'doubtful'}"
+
+
 def summarize_verdict(checks: Mapping[str, Any], more: str = "--verbose") -> Iterator[str]:
     """Yield the verdict in predictions.json with its main reason and how to fix it.
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stadia.core.verdict import Verdict
 from stadia.geometry.cameras import centered_K, focal_px_from_fov
 from stadia.io.input_files import read_bytes
+from stadia.metrics.trajectory_metrics import find_jumps
 from stadia.predict.describe import verdict_lines
 from stadia.predict.run import CLOUD, VIDEO
 from stadia.report.path_charts import draw_positions
@@ -136,6 +137,7 @@ def describe_video(job: VideoJob, form: MeasuredForm | None = None) -> ResultPag
         measured=measured,
         video=read_bytes(job.predictions / VIDEO, expected="a video", max_bytes=MAX_SHARED_BYTES),
         verdict=about["verdict"],
+        word=about.get("headline", ""),
         parts=about.get("parts", ""),
         lines=[about["path_text"], *(line.strip() for line in about["lines"])],
         trust=about["trust"],
@@ -171,9 +173,11 @@ def _pack_video(job: VideoJob) -> PointCloudFigure:
     K = centered_K(focal_px_from_fov(job.about["fov_deg"], width), height, width)
     unit = "m" if job.about["depth_scale"] == "metres" else "units of depth"
     cameras = [SceneCamera(K, height, width, T) for T in shown]
-    lines = [(find_centers(poses), PATH_COLOR)]
+    centers = find_centers(poses)
+    after = [row + 1 for row in find_jumps(centers)] if len(poses) > 1 else []
+    lines = [(part, PATH_COLOR) for part in np.split(centers, after)]
     grain = job.about.get("grain", 0.0) * math.sqrt(every)
-    center, radius = frame_scene(points, find_centers(poses)) if len(poses) > 1 else ((0.0, 0.0, 0.0), 0.0)
+    center, radius = frame_scene(points, centers) if len(poses) > 1 else ((0.0, 0.0, 0.0), 0.0)
     return pack_scene(
         points[::every],
         colors[::every],

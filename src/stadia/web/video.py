@@ -42,8 +42,9 @@ from stadia.io.input_files import read_bytes, read_json
 from stadia.io.records.read import read_kitti_trajectory
 from stadia.io.records.trajectory import TRAJECTORY, TRAJECTORY_DRAWING, TRAJECTORY_TUM
 from stadia.judge.questions import Question
+from stadia.metrics.trajectory_metrics import find_jumps
 from stadia.predict.adapt_time import RECORD, estimate_least_minutes
-from stadia.predict.describe import describe_parts, prediction_lines
+from stadia.predict.describe import describe_headline, describe_parts, prediction_lines
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.run import CLOUD, DEPTH_COLOR, VIDEO, find_expected_error
@@ -481,11 +482,13 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
     has_cloud = (job.predictions / CLOUD).is_file()
     fitted, grain = fuse_video(job, depth_scale, verdict) if has_cloud else ({}, 0.0)
     error, trust = find_expected_error(session), describe_trust(session)
+    grade = grade_with_path(Verdict(verdict), 0 if record is None else len(record.path), count)
     files = [name for name in VIDEO_DOWNLOADS if (job.predictions / name).is_file()]
     job.about = {
-        "verdict": str(grade_with_path(Verdict(verdict), 0 if record is None else len(record.path), count)),
+        "verdict": str(grade),
         "lines": [*notes, *drop_commands(prediction_lines(Path("video"), written.predictions))],
         "parts": describe_parts(written.checks),
+        "headline": describe_headline({**written.checks, "verdict": str(grade)}, trust.short),
         "trust": trust.text,
         "receipt": describe_scale(session.receipt),
         "chip": trust.short,
@@ -632,6 +635,7 @@ def describe_path(job: VideoJob) -> dict[str, Any]:
     poses, ground = read_poses(job.predictions), find_video_ground(job)
     shown: dict[str, Any] = {
         "path": [[name, T[:3].tolist()] for name, T in poses.items()],
+        "jumps": find_jumps(find_centers(poses.values())) if len(poses) > 1 else [],
         "ground": None if ground is None else ground.tolist(),
         "center": None,
         "radius": 0,

@@ -188,7 +188,7 @@ export class CloudView {
   }
 
   showCameras(cameras) {
-    this.cameras = cameras.map((camera) => makeLine(frustumOf(camera, this.middle / (cameras.length > 1 ? 12 : 5))));
+    this.cameras = cameras.map((camera) => makeLine(frustumOf(camera, this.middle / (cameras.length > 1 ? 18 : 5))));
     this.request();
   }
 
@@ -266,7 +266,7 @@ export class CloudView {
   // Through a camera of the scene, or from behind and above it: T, rows of T_world_camera; back: how far, in radii of the
   // scene. The view stays upright.
   lookThrough({ T, back = 0 }) {
-    const forward = T.map((row) => row[2]), ahead = this.middle * (back ? 0.6 : 1), target = T.map((row) => row[3] + ahead * row[2]);
+    const forward = T.map((row) => row[2]), ahead = this.middle * (back ? 0.6 : 1), target = T.map((row) => row[3] + ahead * row[2] + 0.5 * back * this.middle * row[1]);
     this.view = { target, yaw: Math.atan2(forward[0], forward[2]), pitch: Math.asin(Math.max(-1, Math.min(1, forward[1]))) + 0.6 * back, distance: ahead + back * this.middle };
     this.request();
   }

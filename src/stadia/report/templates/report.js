@@ -123,7 +123,7 @@ for (const figure of document.querySelectorAll("figure.cloud")) {
     const view = JSON.parse(canvas.dataset.view), [positions, colors] = pointsOf(bytes, view), { lines, cameras, frames, views, radius, center, grain, opening } = view;
     const cloud = new CloudView(canvas, (text) => { about.textContent = text; });
     cloud.show(positions, colors, canvas.dataset.unit, { lines, cameras, radius, center: radius ? center : null, grain });
-    if (opening) cloud.lookThrough({ T: opening, back: 0.4 });
+    if (opening) cloud.lookThrough({ T: opening, back: 0.5 });
     if (view.marks?.length) cloud.showMarks(view.marks);
     if (views?.length) addViews(figure, views, cloud, cameras);
     const ends = (frames ?? []).reduce((sums, frame) => [...sums, sums.at(-1) + frame.count], [0]);

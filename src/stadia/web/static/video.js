@@ -3,7 +3,7 @@
 import { byId, connect, describeSeconds, get, listFiles, listVerdict, localize, make, post, readNumber, showError, showVerdict, splitCloud, upload } from "./api.js";
 import { copyPart, startScale, startStage } from "./stage.js";
 
-const POLL_MS = 400, READ_MS = 150, PATH_COLOR = [240, 228, 66], NOW_COLOR = [255, 110, 64], CAMERAS = 12, OPENING_BACK = 0.4;
+const POLL_MS = 400, READ_MS = 150, PATH_COLOR = [240, 228, 66], NOW_COLOR = [255, 110, 64], CAMERAS = 12, OPENING_BACK = 0.5;
 
 // The parts that a picture has too: frames, with depth next to them, and the panel that sets the scale.
 function makeParts() {
@@ -172,6 +172,7 @@ export function startVideo(session) {
     byId("video-preview").hidden = true;
     byId("video-result").hidden = false;
     showVerdict(byId("video-verdict-card"), job.verdict);
+    if (job.headline) byId("video-verdict").textContent = localize(job.headline);
     byId("video-parts").textContent = job.parts ? `${job.parts}.` : ""; // results of earlier versions have none
     byId("video-trust").textContent = localize(job.trust);
     byId("video-path-text").textContent = job.path_text;
@@ -295,11 +296,12 @@ export function startVideo(session) {
     about.textContent = "Reading points …";
     try {
       const { CloudView } = await connect(import("/shared/points.js"));
-      const [bytes, { path, ground, center, radius }] = await Promise.all([(await get(`${base}/cloud.bin`)).arrayBuffer(), (await get(`${base}/path`)).json()]);
+      const [bytes, { path, jumps, ground, center, radius }] = await Promise.all([(await get(`${base}/cloud.bin`)).arrayBuffer(), (await get(`${base}/path`)).json()]);
       if (result !== state.result) return;
       state.cloud ??= new CloudView(byId("video-cloud"), (text) => { about.textContent = text; }, pick);
       state.path = path;
-      const lines = [{ points: path.map(([, T]) => T.map((row) => row[3])), color: PATH_COLOR }];
+      const ends = [0, ...jumps.map((row) => row + 1), path.length], centers = path.map(([, T]) => T.map((row) => row[3]));
+      const lines = ends.slice(1).map((end, part) => ({ points: centers.slice(ends[part], end), color: PATH_COLOR }));
       const [points, colors] = splitCloud(bytes);
       state.cloud.show(points, colors, result.depth_scale === "metres" ? "m" : "(not metres)", { lines, ground, grain: result.grain ?? 0, center, radius });
       if (path.length && radius) state.cloud.lookThrough({ T: path[0][1], back: OPENING_BACK }); // one recognizes what the camera saw
