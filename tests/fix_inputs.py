@@ -243,3 +243,38 @@ def colmap_of_two_cameras() -> None:
     (folder / "images.txt").write_text(rows)
     (folder / "points3D.txt").write_text("")
     shutil.copytree(write_room(Path("room")), "model/images")
+
+
+def bent_lens() -> None:
+    """Write K.json with a lens that folds the image inside."""
+    write_K("K.json", 80, 80, 96, 160, distortion={"model": "equidistant", "coefficients": [-0.4, 0, 0, 0]})
+
+
+def normalized_depth() -> None:
+    """Write inverse depth from 0 to 1 as predictions; ground truth leaves out the farthest point."""
+    for path in Path("depth_npy").glob("*.npy"):
+        inverse = 1 / np.load(path)
+        shown = (inverse - inverse.min()) / np.ptp(inverse)
+        np.save(path, shown)
+        truth = Path("depth_png") / f"{path.stem}.png"
+        cv2.imwrite(str(truth), np.where(shown > 0.001, cv2.imread(str(truth), cv2.IMREAD_UNCHANGED), 0))
+
+
+def two_runs() -> None:
+    """Write `run`, and `cut`, which was trained on a crop of KITTI's images."""
+    run()
+    write_small_run(Path("cut"), settings=("data.crop=kb",))
+
+
+def relative_poses() -> None:
+    """Write `model`, a reconstruction of one camera, whose scale is unknown."""
+    colmap_of_two_cameras()
+    folder = Path("model/sparse/0")
+    (folder / "cameras.txt").write_text("1 PINHOLE 320 200 300 300 160 100\n")
+    (folder / "images.txt").write_text((folder / "images.txt").read_text().replace(" 2 0000", " 1 0000"))
+
+
+def run_with_configuration() -> None:
+    """Write `run` with config.json."""
+    run()
+    Path("run/config.json").write_text(json.dumps(Checkpoint.open(Path("run")).header.config))

@@ -34,7 +34,7 @@ Constants = Mapping[str, str]
 NAME = re.compile(r"--[a-z][a-z-]+")
 """An option alone, which is put into another text."""
 
-IMPERATIVE = re.compile(r"(?:add|leave|make|pass|remove|run|set|use)\b")
+IMPERATIVE = re.compile(r"(?:add|leave|make|pass|remove|restore|run|set|use)\b")
 """How a text starts that is a fix although no argument is called so."""
 
 Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef

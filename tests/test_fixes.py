@@ -1,8 +1,8 @@
 """Every fix that the program prints and that names a command, an option or a setting: its names exist, and it was run.
 
 `list_runnable_fixes` reads the fixes from the code and the catalog. A new one needs a row in TRIED: a line that prints
-it, and the line of the fix, which then succeeds; or one in ELSEWHERE, with the test that runs it. `untried_fixes.txt`
-lists those without a row; it only gets shorter.
+it, and the line of the fix, which then succeeds; or one in CALLS, of functions of Python; or one in ELSEWHERE, with the
+test that runs it. `untried_fixes.txt` lists those without a row, each with the reason; it only gets shorter.
 """
 
 import re
@@ -10,12 +10,15 @@ import shlex
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import av.filter
 import pytest
 import typer
+from tests.fix_calls import CALLS
 from tests.printed_fixes import list_fixes, list_runnable_fixes
 from tests.sound import export_at_training_size, write_files
 from tests.tried_fixes import TRIED
@@ -23,13 +26,15 @@ from tests.tried_fixes import TRIED
 from stadia.cli.list_parts import PART_KINDS
 from stadia.cli.main import app
 from stadia.core.config import list_keys
+from stadia.core.errors import StadiaError
 from stadia.scale.camera_height.config import CameraHeightConfig
 from stadia.scale.sources import SCALE_SOURCES
 from stadia.training.recipes import CONFIGS
 
 ROOT = Path(__file__).parents[1]
 FIXES = list_runnable_fixes()
-UNTRIED = (Path(__file__).with_name("untried_fixes.txt")).read_text(encoding="utf-8").splitlines()
+LEFT = (Path(__file__).with_name("untried_fixes.txt")).read_text(encoding="utf-8").splitlines()
+UNTRIED = [line.partition("\t")[0] for line in LEFT]
 
 COMMAND = re.compile(r"(?<![\w/.'])stadia ((?:list|data|prior) [a-z]+|[a-z]+(?:-[a-z]+)*)\b(?! (?:that|of|can))")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
@@ -52,7 +57,29 @@ INSTALL = re.compile(
 )
 """A fix that installs packages, which no test does: their names exist."""
 
+FILTER = re.compile(r"ffmpeg -i \S+ -vf ([\w=:.-]+) ")
+"""A fix that is a filter of FFmpeg, which `test_filters_of_ffmpeg_run` runs."""
+
 ELSEWHERE = {
+    "restore it, or train a new run from its weights: start_from={}": (
+        "tests/training/recipes/test_workflow.py::test_a_training_starts_from_the_weights_of_another"
+    ),
+    "{} loss.affine_invariant=1 loss.gradient_matching=0.5": (
+        "tests/training/recipes/test_supervised.py::test_depth_is_in_metres_only_with_a_metric_loss"
+    ),
+    "add --backend {}": "tests/predict/test_backends.py::test_a_precision_differs_by_what_it_prints",
+    "pass the run that it was exported from: --backend openvino and --backend onnxruntime run it as fast": (
+        "tests/predict/test_backends.py::test_a_precision_differs_by_what_it_prints"
+    ),
+    "adapt it: stadia adapt NETWORK VIDEO --minutes 20": (
+        "tests/training/test_adapt.py::test_it_adapts_and_keeps_the_better"
+    ),
+    "train with training.keep_every=STEPS": (
+        "tests/training/loop/test_fit.py::test_the_weights_of_every_few_steps_are_kept"
+    ),
+    "stadia.training.choose_configuration(overrides, minutes=20), or stadia train selfsup --preset auto": (
+        "tests/training/test_time_budget.py::test_auto_keeps_the_shape_of_the_data_and_what_the_user_set"
+    ),
     "put the frames of each camera into a folder of their own, or read one camera with data.stride=2: its neighbors "
     "have {} matches ({} now)": "tests/judge/recordings/test_sequence_checks.py::test_two_cameras_in_turns_are_named",
     "look at which of them is inverse, and invert it: the camera in the {} is then at {} mm (camera file), and "
@@ -137,9 +164,10 @@ def test_unknown_names_are_found(names: set[str]) -> None:
 
 
 def test_every_fix_is_tried_or_listed_as_untried() -> None:
-    tried = {*TRIED, *ELSEWHERE, *filter(INSTALL.match, FIXES)}
+    tried = {*TRIED, *ELSEWHERE, *CALLS, *filter(INSTALL.match, FIXES), *filter(FILTER.search, FIXES)}
     assert sorted({*FIXES} - tried - {*UNTRIED}) == [], "add a row to TRIED for a new fix"
     assert sorted({*UNTRIED} - {*FIXES} | ({*UNTRIED} & tried)) == [], "remove them from untried_fixes.txt"
+    assert [line for line in LEFT if not line.partition("\t")[2]] == [], "add the reason behind a tab"
     assert sorted(tried - {*list_fixes()}) == [], "no code prints these fixes"
 
 
@@ -154,7 +182,33 @@ def test_extras_and_packages_that_a_fix_installs_exist() -> None:
     assert {match["package"] for match in found} - {*packages, "{}", "'{}'", None} == set()
 
 
-@pytest.mark.parametrize("test", sorted(ELSEWHERE.values()))
+@pytest.mark.parametrize("fix", [fix for fix in FIXES if FILTER.search(fix)])
+def test_filters_of_ffmpeg_run(fix: str) -> None:
+    """The filter turns a frame into a frame."""
+    name, _, options = FILTER.findall(fix)[0].partition("=")
+    graph = av.filter.Graph()
+    links = (
+        graph.add_buffer(width=320, height=160, format="yuv420p", time_base=Fraction(1, 10)),
+        graph.add(name, options.replace("{}", "320:240")),
+        graph.add("buffersink"),
+    )
+    graph.link_nodes(*links).configure()
+    frame = av.VideoFrame(320, 160, "yuv420p")
+    frame.pts = 0
+    graph.push(frame)
+    assert graph.pull().width > 0
+
+
+@pytest.mark.parametrize("fix", CALLS)
+def test_a_fix_of_a_call_helps(fix: str) -> None:
+    mistake, cured = CALLS[fix]
+    with pytest.raises(StadiaError) as error:
+        mistake()
+    assert error.value.fix == fix
+    cured()
+
+
+@pytest.mark.parametrize("test", sorted({*ELSEWHERE.values()}))
 def test_the_test_of_a_fix_exists(test: str) -> None:
     path, _, name = test.partition("::")
     assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")

@@ -56,6 +56,11 @@ TRAIN = shlex.join([word for word in TINY if "_every=" not in word] + ["training
 
 STAGES = '\'training.stages=[{"height":64,"width":96,"share":0.5},{"height":64,"width":96,"share":0.5}]\''
 SMALL = "data.height=64 data.width=96 training.batch_size=2 training.max_steps=2 training.check_seconds=0 --dry-run"
+LONGER = "training.max_steps=5000 training.max_epochs=null training.max_minutes=null"
+ABLATE = (
+    "ablate --data stadia --recipe metric --dry-run --change 'f: optimizer.lr=1e-3' "
+    "training.max_steps=9 training.max_epochs=null"
+)
 OVERLAY = "foregrounds.path=cutouts height=32 width=32 --out o --count 2 --val 1"
 PREDICT = f"--no-cloud --no-video {FOCAL}"
 
@@ -829,5 +834,51 @@ TRIED = {
     ),
     "pass --images FOLDER to judge it; to train, reconstruct with one camera": Tried(
         "check model --only frames", "check model/sparse/0 --images model/images", prepare=inputs.colmap_of_two_cameras
+    ),
+    (
+        "calibrate again with the board in the corners of the image, or keep the distortion: "
+        "data.camera.undistort=false"
+    ): Tried(
+        "check images --only frames data.camera.K_file=K.json",
+        "check images --only frames data.camera.K_file=K.json data.camera.undistort=false",
+        prepare=inputs.bent_lens,
+    ),
+    "score what the network predicts (.npy, .pfm), or pass --depth-scale affine-inverse --protocol relative": Tried(
+        "evaluate --depth depth_npy --reference depth_png",
+        "evaluate --depth depth_npy --reference depth_png --depth-scale affine-inverse --protocol relative",
+        prepare=inputs.normalized_depth,
+        status=0,
+    ),
+    "set --metric, such as val/abs_rel": Tried(ABLATE, f"{ABLATE} --metric val/abs_rel"),
+    "use images of that size, as KITTI's are, or a network that was trained with data.crop=none": Tried(
+        f"predict cut images --out p {PREDICT}", f"predict run images --out q {PREDICT}", prepare=inputs.two_runs
+    ),
+    "run `stadia check` with a larger --seconds": Tried(
+        "explain N02", "check stadia --only exposure --seconds 60", status=0
+    ),
+    "run `stadia check DATA --seconds {}` to check all of them": Tried(
+        "check stadia --only exposure --seconds 0.001 --json",
+        "check stadia --only exposure --seconds 10 --json",
+        status=0,
+    ),
+    "then pass road.masks=MASKS": Tried(
+        f"check images --recipe metric {FOCAL}",
+        f"check images --recipe metric {FOCAL} road.masks=MASKS",
+        prepare=inputs.masks_elsewhere,
+        between="masks images --by coco.json --out MASKS",
+        status=1,
+    ),
+    "give poses in metres (data.poses=FILE), or leave loss.speed out": Tried(
+        f"train selfsup model loss.speed=1 {TRAIN}", f"train selfsup model {TRAIN}", prepare=inputs.relative_poses
+    ),
+    'correct the cause ({}), or train anyway with --on-stop warn (in Python on_stop="warn")': Tried(
+        f"train selfsup stadia {SMALL}", f"train selfsup stadia {TRAIN}"
+    ),
+    f"train longer: stadia train {{}} --config {{}} start_from={{}} {LONGER}": Tried(
+        f"predict run images --verbose --out p {PREDICT}",
+        f"train selfsup --config run/config.json start_from=run {LONGER} --data images data.stereo=false {FOCAL} "
+        "training.check_seconds=0 training.batch_size=2 --on-stop warn --dry-run",
+        prepare=inputs.run_with_configuration,
+        status=0,
     ),
 }

@@ -658,8 +658,8 @@ def note_of_normalization(spans: Sequence[str | None]) -> list[str]:
     if 2 * len(normalized) <= len(spans):
         return []
     found = f"{len(normalized)} of {len(spans)} predicted maps span exactly {normalized[0]}, as display images do"
-    fix = f"score what the network predicts (.npy, .pfm), or inverse depth by --depth-scale {DepthScale.AFFINE_INVERSE}"
-    return [f"{found}: their scale is lost. Fix: {fix} --protocol relative"]
+    fix = "score what the network predicts (.npy, .pfm), or pass --depth-scale affine-inverse --protocol relative"
+    return [f"{found}: their scale is lost. Fix: {fix}"]
 
 
 def note_of_range(slopes: Sequence[float | None]) -> list[str]:

@@ -306,10 +306,13 @@ def shows_two_fisheyes(image: NDArray[np.uint8]) -> bool:
     return True
 
 
+VIEW_OF_FISHEYES = "v360=dfisheye:flat:ih_fov=190:iv_fov=190:h_fov=90:v_fov=90:w=640:h=640"
+
+
 def make_fisheye_error(path: Path) -> DataError:
     """Return the error of a video of two fisheye circles, where one picture is expected."""
-    view = "v360=dfisheye:flat:ih_fov=190:iv_fov=190:h_fov=90:v_fov=90:w=640:h=640"
-    fix = f"cut a view: ffmpeg -i {shlex.quote(str(path))} -vf {view} view.mp4; or export a panorama with its program"
+    cut = f"cut a view: ffmpeg -i {shlex.quote(str(path))} -vf {VIEW_OF_FISHEYES} view.mp4"
+    fix = f"{cut}; or export a panorama with its program"
     found = "two fisheye circles side by side, as a camera of 360 degrees writes"
     return DataError(path, found=found, expected="a video of a pinhole camera", fix=fix)
 

@@ -154,8 +154,7 @@ def calibrate_camera(network: Network, request: TapeRequest) -> TapeCalibration:
     """
     given = {text: parse_length(text) for text in request.texts}
     if not given:
-        fix = "measure one: point=640,200:12.3"
-        raise ConfigError("calibrate", found="no length", expected="point=.. or distance=..", fix=fix)
+        raise ConfigError("calibrate", found="no length", expected="one, such as point=640,200:12.3")
     file = _find_file(expand_home(request.camera))
     if network.depth_scale.is_affine:
         found, fix = f"depth {network.depth_scale} of {network.name}", "use another network, such as base"

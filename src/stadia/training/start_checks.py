@@ -64,7 +64,7 @@ def report_findings(
     stops = [finding for finding in findings if finding.severity is Severity.STOP]
     if stops and on_stop is OnStop.HALT:
         found = ", ".join(f"{finding.code} ({finding.measured})" for finding in stops)
-        evidence = "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence"
+        evidence = "look at findings.jsonl of the run or of `stadia check DATA --out DIR`"
         fix = f"correct the cause ({evidence}), or train anyway {TRAIN_ANYWAY}"
         raise RunError(checked, found=found, expected="no finding of severity stop", fix=fix)
     return findings
