@@ -73,3 +73,49 @@ def test_a_path_of_nerfstudio_has_the_camera_of_its_field_of_view(tmp_path: Path
     read = read_reconstruction(tmp_path / "camera_path.json")
     np.testing.assert_allclose(read.K[0], np.array([[180, 0, 269.5], [0, 180, 179.5], [0, 0, 1]]))
     assert read.sizes[0].tolist() == [540, 360]
+
+
+def make_pose(x: float, *, as_lists: bool) -> dict[str, object]:
+    """Return the pose of a sensor that is turned by 90 degrees about z, at (x, 0, 1)."""
+    quaternion, place = (2**-0.5, 0.0, 0.0, 2**-0.5), (x, 0.0, 1.0)
+    if as_lists:
+        return {"rotation": list(quaternion), "translation": list(place)}
+    keys = ("qw", "qx", "qy", "qz"), ("x", "y", "z")
+    return {
+        "rotation": dict(zip(keys[0], quaternion, strict=True)),
+        "translation": dict(zip(keys[1], place, strict=True)),
+    }
+
+
+def test_cameras_of_ddad_have_poses(tmp_path: Path) -> None:
+    values = [{"fx": f, "fy": f, "cx": 960, "cy": 610, "skew": 0} for f in (0, 2000.0, 1000.0)]
+    poses = [make_pose(x, as_lists=False) for x in (5.0, 1.0, 3.0)]
+    content = {"names": ["LIDAR", "CAMERA_01", "CAMERA_05"], "intrinsics": values, "extrinsics": poses}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    first, second = read_calibration(tmp_path / "a.json")
+    np.testing.assert_allclose(first.T_camera_first, np.eye(4), atol=1e-12)
+    assert second.T_camera_first is not None
+    np.testing.assert_allclose(second.T_camera_first[:3, :3], np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(second.T_camera_first[:3, 3], [0, 2, 0], atol=1e-12)
+
+
+def test_cameras_of_nuscenes_have_the_names_of_their_channels_and_poses(tmp_path: Path) -> None:
+    names = ("LIDAR_TOP", "CAM_FRONT", "CAM_BACK")
+    table = [{"token": str(row), "channel": name} for row, name in enumerate(names)]
+    (tmp_path / "sensor.json").write_text(json.dumps(table))
+    sensors = [
+        {"token": f"c{row}", "sensor_token": str(row), "camera_intrinsic": K if row else [],
+         **make_pose(float(row), as_lists=True)}
+        for row in range(3)
+    ]  # fmt: skip
+    path = tmp_path / "calibrated_sensor.json"
+    path.write_text(json.dumps(sensors))
+    first, second = read_calibration(path)
+    assert (first.name, second.name) == ("CAM_FRONT", "CAM_BACK")
+    assert second.T_camera_first is not None
+    np.testing.assert_allclose(second.T_camera_first[:3, 3], [0, 1, 0], atol=1e-12)
+    path.write_text(json.dumps([*sensors, {**sensors[1], "token": "another log"}]))
+    assert [camera.T_camera_first for camera in read_calibration(path)] == [None] * 3
+    path.write_text(json.dumps([{**sensors[1], "rotation": [1, 1, 0, 0]}]))
+    with refuses(DataError, found="a quaternion of length 1.41"):
+        read_calibration(path)

@@ -11,8 +11,9 @@ from benchmarks.campaign.cases import copy_sound
 from numpy.typing import NDArray
 
 from stadia.cli.main import run
+from stadia.geometry.image_features import SiftFeatures
 from stadia.geometry.poses import from_rotation_translation, invert_pose, se3_exp, so3_exp
-from stadia.judge.rigs.camera_pair import CameraPairError, Instant, judge_pair, measure_pair
+from stadia.judge.rigs.camera_pair import CameraPairError, Instant, judge_pair, match_instants, measure_pair
 
 Array = NDArray[np.float64]
 
@@ -50,8 +51,46 @@ def make_instants(
     return instants
 
 
+def make_strip(random: np.random.Generator, count: int) -> list[Instant]:
+    """Return matches of far things in a narrow strip of both images, which lenses bend by less than a pixel."""
+    instants = []
+    T = invert_pose(T_SURROUND)
+    for _ in range(3):
+        depth = random.uniform(15, 80, count)
+        pixels = random.uniform((580, 60), (636, 340), (count, 2))
+        points = np.column_stack([(pixels - K[:2, 2]) / 500 * depth[:, None], depth])
+        second = project(transform(T, points), random)
+        second[:, 1] += 0.4 * np.sin(second[:, 1] / 60)
+        instants.append(Instant(project(points, random), second))
+    return instants
+
+
+T_SURROUND = from_rotation_translation(so3_exp(np.radians([0.0, 55.0, 0.0])), np.array([0.15, 0.02, 0.03]))
+"""Pose of a camera that looks to the right in one that looks ahead; they share a strip of the border."""
+
+
 def list_causes(error: CameraPairError) -> list[str]:
     return [cause.name for cause in judge_pair("rig", error).causes]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("count", [30, 60])
+def test_a_narrow_strip_of_far_things_accuses_no_calibration(seed: int, count: int) -> None:
+    error = measure_pair(make_strip(np.random.default_rng(seed), count), K, K, invert_pose(T_SURROUND))
+    assert error.across_m is not None
+    assert list_causes(error) == []
+
+
+def test_cameras_without_a_shared_view_have_no_matches() -> None:
+    """Epipolar geometry fits some of any matches."""
+    random = np.random.default_rng(0)
+
+    def detect(index: int, side: str) -> SiftFeatures:
+        pixels = random.uniform((0, 0), (640, 400), (400, 2))
+        return SiftFeatures(pixels, np.round(random.uniform(0, 255, (400, 128))).astype(np.float32))
+
+    instants = match_instants(detect, ("left", "right"), 8, None, side_px=640)
+    assert sum(len(instant.first_px) for instant in instants) == 0
 
 
 def test_a_right_calibration_is_not_accused() -> None:

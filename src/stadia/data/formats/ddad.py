@@ -15,11 +15,12 @@ from pydantic import Field
 from stadia.core.errors import DataError
 from stadia.core.types import Recording
 from stadia.data.config import SourceOptions
-from stadia.data.formats.lidar_frames import LidarFrame, make_lidar_recording, make_rigid
+from stadia.data.formats.lidar_frames import LidarFrame, make_lidar_recording
 from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat
 from stadia.io.array_files import read_npz
 from stadia.io.input_files import safe_join
+from stadia.io.records.calibration import make_rigid
 from stadia.io.typed_json import FileEntry, read_typed_json
 
 INDEX = "ddad*.json"  # DDAD_tiny has ddad_tiny.json

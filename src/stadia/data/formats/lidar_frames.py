@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.types import LEFT
 from stadia.data.formats.kitti import project_scan
-from stadia.data.formats.rgbd_cameras import rotations_from_xyzw
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.cameras import Intrinsics, check_K
 from stadia.geometry.poses import invert_pose
@@ -19,7 +18,6 @@ from stadia.io.image_files import check_image_size, read_rgb
 Array = NDArray[np.float64]
 ReadPoints = Callable[[Path], NDArray[np.float32]]  # reads a scan as (N, 3) points in the scanner's axes, metres
 MIN_DEPTH_M = 1.0  # nearer returns hit the car itself
-MAX_QUATERNION_ERROR = 0.01  # difference of a quaternion's length from one
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -129,27 +127,3 @@ def make_lidar_recording(
         ],
         read_points=read_points,
     )
-
-
-def make_rigid(what: object, quaternion_wxyz: Sequence[float], translation_m: Sequence[float]) -> Array:
-    """Return the rigid motion (4, 4) with a rotation given by a quaternion, and a translation in metres.
-
-    what: what the motion belongs to, for messages.
-    quaternion_wxyz: unit quaternion w, x, y, z.
-    translation_m: translation x, y, z.
-
-    Raises DataError if the quaternion's length differs from 1 by more than 0.01.
-
-    Examples:
-        >>> make_rigid("pose", (1, 0, 0, 0), (0, 0, 2))[2].tolist()
-        [0.0, 0.0, 1.0, 2.0]
-    """
-    w, x, y, z = quaternion_wxyz
-    norm = float(np.linalg.norm((w, x, y, z)))
-    if not abs(norm - 1) <= MAX_QUATERNION_ERROR:
-        found = f"a quaternion of length {norm:.3g}"
-        raise DataError(what, found=found, expected="a unit quaternion w x y z", fix="copy the official file")
-    T = np.eye(4)
-    T[:3, :3] = rotations_from_xyzw(np.array([[x, y, z, w]]))[0]
-    T[:3, 3] = translation_m
-    return T

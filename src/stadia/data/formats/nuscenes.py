@@ -18,10 +18,11 @@ from stadia.core.errors import DataError
 from stadia.core.types import Recording
 from stadia.data.config import SourceOptions
 from stadia.data.formats.kitti import read_scan
-from stadia.data.formats.lidar_frames import LidarFrame, make_lidar_recording, make_rigid
+from stadia.data.formats.lidar_frames import LidarFrame, make_lidar_recording
 from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat, select_recordings
 from stadia.io.input_files import safe_join, stream_json_rows
+from stadia.io.records.calibration import make_rigid
 from stadia.io.typed_json import FileEntry, validate_content
 
 CAMERA, SCANNER = "CAM_FRONT", "LIDAR_TOP"

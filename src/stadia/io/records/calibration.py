@@ -4,16 +4,16 @@ import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.geometry.cameras import check_K, make_K
-from stadia.geometry.poses import invert_pose
+from stadia.geometry.poses import from_rotation_translation, invert_pose, matrix_from_quaternion_wxyz
 from stadia.io.array_files import read_npy, read_npz
 from stadia.io.input_files import check_no_archive, name_parser_errors, parse_json, read_json, read_lines, read_text
 from stadia.io.number_rows import parse_number, parse_numbers, read_rows
@@ -253,7 +253,21 @@ def _read_colmap(path: Path, text: str) -> Iterator[CalibratedCamera]:
 
 
 def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
-    content = _name_sensors(parse_json(path, text, EXPECTED))
+    content = parse_json(path, text, EXPECTED)
+    sensors = _list_sensors(path, content)
+    if sensors is None:
+        return _read_json_cameras(path, content)
+    cameras = read_cameras_by_keys(path, {name: sensor.values for name, sensor in sensors.items()})
+    poses = [pose for camera in cameras if (pose := sensors[camera.name].T_vehicle_camera) is not None]
+    if not cameras or len(poses) < len(cameras):
+        return cameras
+    return [
+        replace(camera, T_camera_first=np.asarray(invert_pose(pose) @ poses[0], np.float64))
+        for camera, pose in zip(cameras, poses, strict=True)
+    ]
+
+
+def _read_json_cameras(path: Path, content: Any) -> list[CalibratedCamera] | None:
     if isinstance(content, list) and content and isinstance(content[0], Mapping):  # reconstruction.json of OpenSfM
         return read_cameras_by_keys(path, content)
     if not isinstance(content, Mapping):
@@ -288,27 +302,101 @@ DDAD_SIZE = {"width": 1936, "height": 1216}
 """Size of all images of DDAD (github.com/TRI-ML/DDAD), whose calibration lacks it."""
 
 
-def _name_sensors(content: Any) -> Any:
-    """Return the cameras among the sensors of nuScenes and DDAD by their names; other content unchanged.
+@dataclass(frozen=True)
+class _Sensor:
+    """A camera among the sensors of a vehicle.
+
+    values: focal lengths, center and size by their keys.
+    T_vehicle_camera: (4, 4) its pose; None if unknown.
+    """
+
+    values: Mapping[str, Any]
+    T_vehicle_camera: Array | None
+
+
+def _list_sensors(path: Path, content: Any) -> dict[str, _Sensor] | None:
+    """Return the cameras among the sensors of nuScenes and DDAD by name; None for other content.
 
     A LiDAR has no focal length.
     """
     if isinstance(content, list):
-        named = dict[str, Any]()
-        for sensor in content:
-            K = flatten_numbers(sensor.get("camera_intrinsic", ())) if isinstance(sensor, Mapping) else []
-            if len(K) == 9:
-                fx, _, cx, _, fy, cy = K[:6]
-                size = NUSCENES_SIZE if abs(2 * cx / NUSCENES_SIZE["width"] - 1) < MAX_OFF_CENTER else {}
-                named[str(sensor.get("token"))] = {"fx": fx, "fy": fy, "cx": cx, "cy": cy, **size}
-        return named or content
+        return _list_nuscenes_sensors(path, content) or None
     if not isinstance(content, Mapping):
-        return content
+        return None
     names, values = _list(content.get("names")), _list(content.get("intrinsics"))
     if not names or len(names) != len(values) or not all(isinstance(one, Mapping) for one in values):
-        return content
+        return None
     size = DDAD_SIZE if all("skew" in one for one in values) else {}
-    return {str(name): {**size, **one} for name, one in zip(names, values, strict=True) if one.get("fx")}
+    placed = _list(content.get("extrinsics"))
+    poses = placed if len(placed) == len(names) else [None] * len(names)
+    return {
+        str(name): _Sensor({**size, **one}, _read_sensor_pose(path, str(name), pose))
+        for name, one, pose in zip(names, values, poses, strict=True)
+        if one.get("fx")
+    }
+
+
+def _list_nuscenes_sensors(path: Path, content: Sequence[Any]) -> dict[str, _Sensor]:
+    """Return the cameras of calibrated_sensor.json by the channel that sensor.json next to it has, such as CAM_FRONT.
+
+    If a channel was calibrated several times, in several logs, cameras have the names of their tokens, and no poses.
+    """
+    sensors, channels = dict[str, _Sensor](), dict[str, str]()
+    table = path.with_name("sensor.json")
+    rows = _list(read_json(table, expected="sensors of nuScenes")) if table.is_file() and table != path else []
+    names = {str(row.get("token")): str(row.get("channel")) for row in rows if isinstance(row, Mapping)}
+    for sensor in content:
+        K = flatten_numbers(sensor.get("camera_intrinsic", ())) if isinstance(sensor, Mapping) else []
+        if len(K) == 9:
+            fx, _, cx, _, fy, cy = K[:6]
+            size = NUSCENES_SIZE if abs(2 * cx / NUSCENES_SIZE["width"] - 1) < MAX_OFF_CENTER else {}
+            token = str(sensor.get("token"))
+            pose = _read_sensor_pose(path, token, sensor)
+            sensors[token] = _Sensor({"fx": fx, "fy": fy, "cx": cx, "cy": cy, **size}, pose)
+            channels[token] = names.get(str(sensor.get("sensor_token")), token)
+    if len(set(channels.values())) < len(channels):
+        return {token: replace(sensor, T_vehicle_camera=None) for token, sensor in sensors.items()}
+    return {channels[token]: sensor for token, sensor in sensors.items()}
+
+
+def _read_sensor_pose(path: Path, name: str, pose: Any) -> Array | None:
+    """Return the pose (4, 4) of a sensor: a quaternion w, x, y, z, and a translation, as lists or by key; else None."""
+    if not isinstance(pose, Mapping) or not {"rotation", "translation"} <= pose.keys():
+        return None
+    numbers = [
+        _numbers(
+            path, f"{key} of {name}", [part[one] for one in keys] if isinstance(part, Mapping) else part, len(keys)
+        )
+        for key, keys in (("rotation", ("qw", "qx", "qy", "qz")), ("translation", ("x", "y", "z")))
+        if not isinstance(part := pose[key], Mapping) or set(keys) <= part.keys()
+    ]
+    return make_rigid(path, *numbers) if len(numbers) == 2 else None
+
+
+MAX_QUATERNION_ERROR = 0.01
+"""Largest difference of the length of a quaternion from 1."""
+
+
+def make_rigid(what: object, quaternion_wxyz: ArrayLike, translation_m: ArrayLike) -> Array:
+    """Return the rigid motion (4, 4) with a rotation given by a quaternion, and a translation in metres.
+
+    what: what the motion belongs to, for messages.
+    quaternion_wxyz: (4,) unit quaternion w, x, y, z.
+    translation_m: (3,) translation.
+
+    Raises DataError if the quaternion's length differs from 1 by more than MAX_QUATERNION_ERROR.
+
+    Examples:
+        >>> make_rigid("pose", (1, 0, 0, 0), (0, 0, 2))[2].tolist()
+        [0.0, 0.0, 1.0, 2.0]
+    """
+    quaternion = np.asarray(quaternion_wxyz, np.float64)
+    norm = float(np.linalg.norm(quaternion))
+    if not abs(norm - 1) <= MAX_QUATERNION_ERROR:
+        found = f"a quaternion of length {norm:.3g}"
+        raise DataError(what, found=found, expected="a unit quaternion w x y z", fix="copy the official file")
+    R = matrix_from_quaternion_wxyz(quaternion)
+    return np.asarray(from_rotation_translation(R, np.asarray(translation_m, np.float64)), np.float64)
 
 
 _COLMAP_KEYS = ("model", "width", "height", "params")  # of a camera in JSON, as EPIC-Fields and pycolmap have it

@@ -38,6 +38,11 @@ MAX_INSTANTS = 16
 MAX_PAIR_MATCHES = 200
 """About the most matches of an instant that are used."""
 
+MIN_INSTANT_MATCHES, CHANCE_SHARE = 16, 0.02
+"""Fewest matches of one instant on epipolar lines, and the share of all candidates that is added: cameras that share no
+view have 9 to 14 of 30 to 55, since epipolar geometry fits any eight.
+"""
+
 MIN_SHARED_MATCHES = 60
 """Fewest matches of all instants that measure a pair of cameras."""
 
@@ -54,6 +59,11 @@ MIN_AHEAD = 0.5
 """Share of the points that must be in front of both cameras; below it, the cameras are exchanged."""
 
 DRAWN_STEP = 1e-6
+
+MAX_STEP = np.array([0.3, 0.3, 0.3, 1.0, 1.0, 0.5, 0.2])
+"""Largest step of a rotation, of a position in metres, of the logarithm of a focal length, which is also its largest
+error, and of a time: few matches of a narrow strip leave some of them open.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +170,8 @@ def match_instants(
 def _match(first: SiftFeatures, second: SiftFeatures, side_px: int) -> tuple[Array, Array]:
     found = match_features(first, second)
     inside = find_epipolar_inliers(found.first_px, found.second_px, max(side_px / 640, 1.0))
-    rows = np.flatnonzero(inside)
+    least = MIN_INSTANT_MATCHES + CHANCE_SHARE * len(found)
+    rows = np.flatnonzero(inside if inside.sum() >= least else np.zeros_like(inside))
     rows = rows[:: max(len(rows) // MAX_PAIR_MATCHES, 1)]
     return found.first_px[rows], found.second_px[rows]
 
@@ -213,18 +224,20 @@ def measure_pair(
     if not baseline_m > 0:
         return CameraPairError(reason="the baseline is 0")
     size, is_exchanged, problem = _find_view(instants, K_first, K_second, T_second_first)
-    numbers, covariance = _solve(problem, [True] * 6 + [False])
+    free = _choose_free(problem, baseline_m)
+    numbers, covariance = _solve(problem, [*free, False])
     motions = _find_motions(problem, numbers)
     offset_s = None
     if any(motion is not None for motion in motions):
         timed = replace(problem, motions=motions)
-        with_time, of_time = _solve(timed, [True] * 7, numbers)
+        timed_free = [*[True] * 5, free[5]]  # an even motion looks like another place
+        with_time, of_time = _solve(timed, [*timed_free, True], numbers)
         of_time[6, 6] += (MOTION_SHARE * with_time[6]) ** 2
         measured = Measured(float(with_time[6]), float(np.sqrt(of_time[6, 6])))
         if measured.deviation < MAX_SYNC_DEVIATION_S:
             offset_s = measured
             if measured.is_above(LEAST_SYNC_S, RIG_SIGMA):
-                numbers, covariance, problem = with_time, of_time, timed
+                numbers, covariance, problem, free = with_time, of_time, timed, timed_free
     halves = [instants[: len(instants) // 2], instants[len(instants) // 2 :]]
     deviations = np.sqrt(np.diag(covariance))
     turn = [Measured(-float(np.degrees(numbers[i])), float(np.degrees(deviations[i]))) for i in range(3)]
@@ -234,9 +247,12 @@ def measure_pair(
     still = numbers.copy()
     still[6] = 0
     moved = problem.find_residuals(np.zeros(7)) - problem.find_residuals(still)
-    off_px = float(np.sqrt((moved**2).mean()))
-    J = _find_jacobian(problem, numbers)[:, :6]
+    left = np.abs(problem.find_residuals(numbers))
+    fits = left < OUTLIER_SIGMA * max(1.4826 * float(np.median(left)), 1e-3)
+    off_px = float(np.sqrt((moved[fits] ** 2).mean()))
+    J = _find_jacobian(problem, numbers)[fits][:, :6]
     noise_px = float(np.sqrt(np.einsum("np,pq,nq->n", J, covariance[:6, :6], J).mean()))
+    deviations[3:6] = np.where(free[3:], deviations[3:6], [baseline_m, baseline_m, 1.0])
     focal = float(size * np.exp(-numbers[5]) - 1)
     return CameraPairError(
         rotation_deg=(turn[0], turn[1], turn[2]),
@@ -255,6 +271,28 @@ def measure_pair(
         T_second_first=problem.find_pose(numbers),
     )
 
+
+MAX_ACROSS_SHARE, MAX_FOCAL_DEVIATION = 0.6, 0.05
+"""Largest error of a position across the baseline that is measured, over the length of the baseline, and largest
+deviation of a focal length: cameras that share a narrow strip of far things leave both open.
+"""
+
+
+def _choose_free(problem: _Problem, baseline_m: float) -> list[bool]:
+    """Return which of rotation (3), position (2) and focal length the matches determine."""
+    numbers, covariance = _solve(problem, [True] * 6 + [False])
+    has_focal = float(np.sqrt(covariance[5, 5])) < MAX_FOCAL_DEVIATION
+    if not has_focal or abs(numbers[5]) > MAX_FOCAL_SHARE:
+        fixed, _ = _solve(problem, [True] * 5 + [False] * 2)
+        left, left_fixed = (float(np.median(np.abs(problem.find_residuals(one)))) for one in (numbers, fixed))
+        has_focal = has_focal and left_fixed > MIN_SIZE_FALL * left
+        numbers = numbers if has_focal else fixed
+    has_position = float(np.linalg.norm(numbers[3:5])) < MAX_ACROSS_SHARE * baseline_m
+    return [True, True, True, has_position, has_position, has_focal]
+
+
+OUTLIER_SIGMA = 4.0
+"""Distance from an epipolar line, in deviations of all matches, from which a match counts as a wrong one."""
 
 SIZES = (1.0, 0.25, 1 / 3, 0.5, 2 / 3, 0.75, 4 / 3, 1.5, 2.0, 3.0, 4.0)
 """Sizes of images whose K may be given for the second camera, over the right one."""
@@ -275,7 +313,9 @@ def _find_view(
         K[:2] /= size
         across = np.linalg.svd(T_second_first[:3, 3][None])[2][1:]
         problem = _Problem(instants, K_first, K, T_second_first, across, [None] * len(instants))
-        numbers, _ = _solve(problem, [True] * 5 + [False] * 2, rounds=6)
+        numbers, _ = _solve(problem, [True] * 5 + [False] * 2, rounds=10)
+        if float(np.linalg.norm(numbers[3:5])) > MAX_ACROSS_SHARE * float(np.linalg.norm(T_second_first[:3, 3])):
+            numbers, _ = _solve(problem, [True] * 3 + [False] * 4, rounds=10)
         tried.append(float(np.median(np.abs(problem.find_residuals(numbers)))))
         poses.append(problem.find_pose(numbers))
         if size == 1 and tried[0] < max(float(K_first[0, 2]) * 2 / 640, 0.5):
@@ -287,6 +327,13 @@ def _find_view(
     K[:2] /= size
     # by the adjusted pose: a wrong rotation moves far points behind the cameras
     is_exchanged = _find_ahead(instants, K_first, K, poses[best]) < MIN_AHEAD
+    if is_exchanged:  # far things are behind the cameras by a little noise, and then the other way does not fit
+        there, back = (
+            _Problem(instants, K_first, K, T, np.zeros((2, 3)), [None] * len(instants)).find_residuals(np.zeros(7))
+            for T in (T_second_first, invert_pose(T_second_first))
+        )
+        least_px = max(float(np.median(np.abs(there))), float(K_first[0, 2]) * 2 / 640)
+        is_exchanged = float(np.median(np.abs(back))) < MIN_SIZE_FALL * least_px
     given = invert_pose(T_second_first) if is_exchanged else T_second_first
     across = np.linalg.svd(given[:3, 3][None])[2][1:]
     return size, is_exchanged, _Problem(instants, K_first, K, given, across, [None] * len(instants))
@@ -359,7 +406,9 @@ def _solve(
         unit = 1 / np.sqrt(np.maximum(np.diag(A), 1e-12))
         inverse = np.linalg.pinv(A * np.outer(unit, unit), rcond=1e-14) * np.outer(unit, unit)
         step = -inverse @ (J.T @ (weights * residuals))
+        step /= max(float(np.abs(step / MAX_STEP[free]).max()), 1.0)
         numbers[free] += step
+        numbers[5] = np.clip(numbers[5], -MAX_STEP[5], MAX_STEP[5])
         if round_number > 3 and float(step @ A @ step) < 1e-8:
             break
     first_px = np.concatenate([instant.first_px for instant in problem.instants])
@@ -372,8 +421,7 @@ def _solve(
     np.add.at(slopes, cell, J * weights[:, None])
     cells = len(np.unique(cell))
     found = inverse @ scores.T @ scores @ inverse * cells / max(cells - len(free), 1)
-    smooth_px = LENS_PX * max(float(problem.K_first[0, 2]) * 2 / 640, 0.2)
-    found += inverse @ slopes.T @ (smooth_px**2 * _correlate_cells()) @ slopes @ inverse
+    found += inverse @ slopes.T @ (_find_lens_px(problem.K_first) ** 2 * _correlate_cells()) @ slopes @ inverse
     covariance = np.zeros((7, 7))
     covariance[np.ix_(free, free)] = found
     return numbers, covariance
@@ -383,6 +431,11 @@ LENS_PX, LENS_LENGTH = 0.3, 0.25
 """What calibrations of lenses leave open: a smooth field of displacements with this deviation, pixels of images of 640,
 and this correlation length, as a share of the image. Calibrations with a target leave .1 to .3 pixels.
 """
+
+
+def _find_lens_px(K: Array) -> float:
+    """Return what lenses leave open in the middle of an image, pixels."""
+    return LENS_PX * max(float(K[0, 2]) * 2 / 640, 0.2)
 
 
 def _correlate_cells() -> Array:

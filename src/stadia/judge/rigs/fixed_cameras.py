@@ -7,7 +7,7 @@ scene is. Matches of the background give R and K', with their deviations.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from stadia.geometry.image_features import FeatureMatches, detect_features, gray
 from stadia.geometry.poses import hat, so3_exp, so3_log
 from stadia.geometry.two_views import find_epipolar_inliers, pixel_rays
 from stadia.judge.error import Measured
+from stadia.judge.rigs.edge_matches import find_edge_directions, match_edges
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -35,14 +36,22 @@ MAX_BACKGROUND_WIDTH = 1280
 MOVING_LEVELS = 14.0
 """Mean absolute difference from the background, gray levels, of a pixel that something moves over."""
 
+LIGHT_SHARE = 0.08
+"""Side of the surroundings in which light changes all pixels alike, as a share of the image's width."""
+
 MIN_BACKGROUND_MATCHES = 20
 """Fewest matches that agree on a motion of the camera."""
 
 MATCH_PX = 3.0
 """Distance from the motion of the camera of a match that agrees, pixels of images of 640."""
 
-FEATURE_PX = 0.05
-"""Deviation that all matches share, pixels of images of 640: light moves edges, and compression moves pixels."""
+MIN_NEAR_SHARE = 0.5
+"""Share of the matches of one homography that a turn and a zoom must explain."""
+
+FEATURE_PX, EDGE_PX = 0.05, 0.3
+"""Deviation that all matches share, pixels of images of 640: light moves edges, and compression moves pixels. Second:
+that of matches by edges, between day and night.
+"""
 
 VIEW_CELLS = (12, 16)
 """Rows and columns of the grid of cells by which errors that neighbors share, and covered parts, are found."""
@@ -50,8 +59,10 @@ VIEW_CELLS = (12, 16)
 MIN_CELL_TEXTURE = 3.0
 """Least deviation of the details of a cell, gray levels, that can be compared."""
 
-MIN_CELL_CORRELATION = 0.2
-"""Correlation of details below which a cell shows something else."""
+MIN_CELL_CORRELATION, MIN_CELL_EDGES = 0.2, 0.1
+"""Correlation of details, and of directions of edges, below which a cell shows something else: another light changes
+one of them in a third of the cells of some days, and both in few.
+"""
 
 FINE_PX, COARSE_PX = 1.0, 4.0
 """Widths of blurs, pixels of images of 640, between which sharpness is compared."""
@@ -86,9 +97,11 @@ class ViewChange:
     zoom_share: focal length over the former one, less 1.
     parallax_share: share of the matches that only a motion of the camera's place explains.
     matches: number of matches that agree.
+    is_by_edges: whether they are patches with the same directions of edges, as between day and night; then sharpness
+        and what is covered cannot be compared.
     sharpness: ratio of fine to coarse details over the former one.
     stops: brightness over the former one, as its logarithm to base 2.
-    covered_share: share of the image, where details were, that shows something else.
+    covered_share: share of the image, where details were, in the largest part that shows something else.
     homography: (3, 3) from pixels of the former background to the new one.
     """
 
@@ -99,6 +112,7 @@ class ViewChange:
     zoom_share: Measured | None = None
     parallax_share: float = 0.0
     matches: int = 0
+    is_by_edges: bool = False
     sharpness: float | None = None
     stops: float | None = None
     covered_share: float | None = None
@@ -127,10 +141,26 @@ def make_background(frames: Sequence[Image]) -> Background:
     median = np.median(stack, axis=0).astype(np.uint8)
     if len(frames) < 3:
         return Background(median, np.zeros(median.shape[:2], np.bool_), (width, height))
-    off = np.stack([cv2.absdiff(cv2.blur(gray(frame), (3, 3)), cv2.blur(gray(median), (3, 3))) for frame in stack])
-    moving = (off.mean(0) > MOVING_LEVELS).astype(np.uint8)
+    off = np.mean([_find_difference(gray(frame), gray(median)) for frame in stack], axis=0)
+    moving = (off > MOVING_LEVELS).astype(np.uint8)
     grown = cv2.dilate(moving, np.ones((9, 9), np.uint8)) > 0
     return Background(median, grown, (width, height))
+
+
+def _find_difference(frame: NDArray[np.uint8], median: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return how much (H, W) of each of two images a gain and an offset of the light do not explain, gray levels.
+
+    A thing without details is explained by the background's details times 0, so the larger one of both ways counts.
+    """
+    one, other = (cv2.blur(image.astype(np.float32), (3, 3)) for image in (frame, median))
+    side = (2 * round(LIGHT_SHARE * frame.shape[1] / 2) + 1,) * 2
+    means = [cv2.blur(image, side) for image in (one, other)]
+    shared = cv2.blur(one * other, side) - means[0] * means[1]
+    unexplained = []
+    for image, mean, by, mean_by in ((one, *means[:1], other, means[1]), (other, means[1], one, means[0])):
+        gain = shared / (cv2.blur(by * by, side) - mean_by**2 + 1.0)
+        unexplained.append(np.abs(image - mean - gain * (by - mean_by)))
+    return np.asarray(np.minimum(np.maximum(*unexplained), np.abs(one - other)), np.float32)
 
 
 def match_backgrounds(first: Background, second: Background) -> FeatureMatches:
@@ -139,10 +169,11 @@ def match_backgrounds(first: Background, second: Background) -> FeatureMatches:
     return match_features(*features)
 
 
-def measure_view(first: Background, second: Background, K: Array) -> ViewChange:
+def measure_view(first: Background, second: Background, K: Array, *, only_edges: bool = False) -> ViewChange:
     """Measure how the view changed from the first to the second background of a camera.
 
     K: (3, 3) intrinsics of the first background in its pixels.
+    only_edges: whether directions of edges are matched even if features find enough partners.
     """
     height, width = first.image.shape[:2]
     shapes = [one.size[0] / one.size[1] for one in (first, second)]
@@ -152,11 +183,17 @@ def measure_view(first: Background, second: Background, K: Array) -> ViewChange:
     matches = match_backgrounds(first, second)
     unit = max(width, height) / 640
     H, agreeing = _find_homography(matches, MATCH_PX * unit)
+    needs_edges = only_edges or agreeing.sum() < MIN_BACKGROUND_MATCHES
+    by_edges = _match_by_edges(first, second) if needs_edges else None
+    if by_edges is not None:
+        matches, H = by_edges
+        agreeing = np.ones(len(matches), np.bool_)
     if H is None or agreeing.sum() < MIN_BACKGROUND_MATCHES:
         reason = f"{int(agreeing.sum())} matches of the background agree, at least {MIN_BACKGROUND_MATCHES} are needed"
         return ViewChange(reason=reason, matches=int(agreeing.sum()))
     ratio = second.image.shape[1] / width  # frames of another size count as the same camera
-    fitted = _fit_turn(matches.select(agreeing), K, H, ratio, MATCH_PX * unit)
+    shared_px = (FEATURE_PX if by_edges is None else EDGE_PX) * unit
+    fitted = _fit_turn(matches.select(agreeing), K, H, ratio, max_px=MATCH_PX * unit, shared_px=shared_px)
     if fitted is None:
         return ViewChange(reason="the motion of the background is no rotation and no zoom", matches=int(agreeing.sum()))
     turn, zoom, covariance, count = fitted
@@ -172,6 +209,7 @@ def measure_view(first: Background, second: Background, K: Array) -> ViewChange:
     direction = degrees / angle if angle > 0 else np.array([1.0, 0, 0])
     spread = np.degrees(np.sqrt(float((direction @ covariance[:3, :3] @ direction).clip(0))))
     sharpness, stops, covered = _compare_pixels(first, second, to_second, unit)
+    is_alike = by_edges is None
     return ViewChange(
         rotation_deg=(measured[0], measured[1], measured[2]),
         angle_deg=Measured(angle, float(spread)),
@@ -179,11 +217,31 @@ def measure_view(first: Background, second: Background, K: Array) -> ViewChange:
         zoom_share=Measured(float(np.expm1(zoom)), float(np.exp(zoom) * np.sqrt(covariance[3, 3]))),
         parallax_share=parallax,
         matches=count,
-        sharpness=sharpness,
+        is_by_edges=not is_alike,
+        sharpness=sharpness if is_alike else None,
         stops=stops,
-        covered_share=covered,
+        covered_share=covered if is_alike else None,
         homography=to_second,
     )
+
+
+def _match_by_edges(first: Background, second: Background) -> tuple[FeatureMatches, Array] | None:
+    """Return matches by the directions of edges, in pixels of each background, and their motion (3, 3)."""
+    height, width = first.image.shape[:2]
+    other = cv2.resize(gray(second.image), (width, height), interpolation=cv2.INTER_AREA)
+    found = match_edges(gray(first.image), np.asarray(other, np.uint8))
+    if found is None:
+        return None
+    matches, H = found
+    ratio = second.image.shape[1] / width
+    return replace(matches, second_px=(matches.second_px + 0.5) * ratio - 0.5), _resize(ratio) @ H
+
+
+def _resize(ratio: float) -> Array:
+    """Return (3, 3) from pixels of an image to those of the same image at another size."""
+    resized = np.diag([ratio, ratio, 1.0])
+    resized[:2, 2] = (ratio - 1) / 2
+    return resized
 
 
 def _find_homography(matches: FeatureMatches, max_px: float) -> tuple[Array | None, Mask]:
@@ -201,9 +259,7 @@ def _make_homography(K: Array, turn: Array, zoom: float, ratio: float) -> Array:
     """Return (3, 3) from pixels of the first to pixels of the second image; points turn opposite to the camera."""
     zoomed = K.copy()
     zoomed[:2, :2] *= np.exp(zoom)
-    resized = np.diag([ratio, ratio, 1.0])
-    resized[:2, 2] = (ratio - 1) / 2
-    return np.asarray(resized @ zoomed @ so3_exp(turn).T @ np.linalg.inv(K), np.float64)
+    return np.asarray(_resize(ratio) @ zoomed @ so3_exp(turn).T @ np.linalg.inv(K), np.float64)
 
 
 def _project(points: Array, H: Array) -> Array:
@@ -217,15 +273,14 @@ def _miss(matches: FeatureMatches, K: Array, turn: Array, zoom: float, ratio: fl
 
 
 def _fit_turn(
-    matches: FeatureMatches, K: Array, H: Array, ratio: float, max_px: float
+    matches: FeatureMatches, K: Array, H: Array, ratio: float, *, max_px: float, shared_px: float
 ) -> tuple[Array, float, Array, int] | None:
     """Return the turn of the camera (3,) in radians, the logarithm of the zoom, their covariance (4, 4), and a count.
 
-    Matches far from the motion count little (Cauchy). Errors of a cell of the image are shared (sandwich covariance).
+    Matches far from the motion count little (Cauchy). Errors of a cell of the image are shared (sandwich covariance),
+    and all matches share one of shared_px.
     """
-    resized = np.diag([1 / ratio, 1 / ratio, 1.0])
-    resized[:2, 2] = (1 / ratio - 1) / 2
-    M = np.linalg.inv(K) @ resized @ H @ K
+    M = np.linalg.inv(K) @ _resize(1 / ratio) @ H @ K
     M = M / np.cbrt(np.linalg.det(M))
     U, _, Vt = np.linalg.svd(M)
     R = U @ np.diag([1, 1, np.linalg.det(U @ Vt)]) @ Vt
@@ -247,7 +302,7 @@ def _fit_turn(
         if step_number > 4 and np.abs(step).max() < 1e-9:
             break
     near = np.linalg.norm(residuals, axis=1) < max_px
-    if near.sum() < MIN_BACKGROUND_MATCHES:
+    if near.sum() < max(MIN_BACKGROUND_MATCHES, MIN_NEAR_SHARE * len(first)):
         return None
     A = np.einsum("nip,n,niq->pq", J, weights, J)
     inverse = np.linalg.inv(A)
@@ -258,8 +313,7 @@ def _fit_turn(
     np.add.at(scores, cell, np.einsum("nip,n,ni->np", J, weights, residuals))
     cells = len(np.unique(cell))
     covariance = inverse @ scores.T @ scores @ inverse * cells / max(cells - 4, 1)
-    shared = FEATURE_PX * (max_px / MATCH_PX)  # as if a tenth of the cells had this error alone
-    covariance += inverse * shared**2 * len(first) / 10
+    covariance += inverse * shared_px**2 * len(first) / 10  # as if a tenth of the cells had this error alone
     return turn, zoom, covariance, int(near.sum())
 
 
@@ -317,12 +371,13 @@ def _compare_pixels(first: Background, second: Background, H: Array, unit: float
         coarse.append(float(np.abs(levels[2] - levels[3])[still].mean()))
         details.append(levels[0] - levels[3])
     sharpness = (fine[1] / max(coarse[1], 1e-6)) / max(fine[0] / max(coarse[0], 1e-6), 1e-6)
-    compared = covered = 0
+    directions = find_edge_directions(before), find_edge_directions(np.asarray(aligned.clip(0, 255), np.uint8))
+    compared, is_other = 0, np.zeros(VIEW_CELLS, np.uint8)
     rows, columns = (
         np.linspace(0, side, count + 1).astype(int) for side, count in ((height, VIEW_CELLS[0]), (width, VIEW_CELLS[1]))
     )
-    for top, bottom in pairwise(rows):
-        for left, right in pairwise(columns):
+    for row, (top, bottom) in enumerate(pairwise(rows)):
+        for column, (left, right) in enumerate(pairwise(columns)):
             used = still[top:bottom, left:right]
             if used.mean() < 0.5:
                 continue
@@ -330,11 +385,19 @@ def _compare_pixels(first: Background, second: Background, H: Array, unit: float
             if one.std() < MIN_CELL_TEXTURE:
                 continue
             compared += 1
-            both = float(one.std() * two.std())
-            covered += (
-                both == 0 or float(((one - one.mean()) * (two - two.mean())).mean()) / both < MIN_CELL_CORRELATION
+            edges = [direction[top:bottom, left:right][used] for direction in directions]
+            is_other[row, column] = (
+                _correlate(one - one.mean(), two - two.mean()) < MIN_CELL_CORRELATION
+                and _correlate(*edges) < MIN_CELL_EDGES
             )
+    count, _, parts, _ = cv2.connectedComponentsWithStats(is_other, connectivity=4)
+    covered = int(parts[1:, cv2.CC_STAT_AREA].max()) if count > 1 else 0
     return float(sharpness), stops, covered / compared if compared >= 10 else 0.0
+
+
+def _correlate(one: NDArray[np.float32], two: NDArray[np.float32]) -> float:
+    """Return the correlation of two arrays of one shape whose mean is 0; 0 if one is 0."""
+    return float((one * two).sum() / max(float(np.sqrt((one * one).sum() * (two * two).sum())), 1e-9))
 
 
 def measure_texture(background: Background) -> float:

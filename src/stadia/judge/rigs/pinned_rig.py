@@ -61,8 +61,8 @@ MIN_SHARPNESS = 0.6
 MIN_STOPS = 0.7
 """Change of brightness, stops, that is noted."""
 
-MIN_COVERED = 0.08
-"""Share of the image that shows something else from which it counts as covered."""
+MIN_COVERED = 0.1
+"""Share of the image in one part that shows something else, from which it counts as covered."""
 
 BLANK_TEXTURE = 0.3
 """Details of an image over the pinned ones below which the lens is covered."""
@@ -311,16 +311,21 @@ def _find_other_view(
     for other in others:
         if other is not camera and len(match_backgrounds(other.background, fresh)) > least:
             found = measure_view(other.background, fresh, other.K)
-            if not found.reason and found.matches > least:
+            if _is_view(found, least):
                 what = f"the recording is of camera {other.name}"
                 return RigCause("swapped", what, "exchange the cables or the names", items=(other.name,))
     if not change.reason and change.matches > 4 * MIN_BACKGROUND_MATCHES:
         return None
     mirrored = Background(np.ascontiguousarray(fresh.image[:, ::-1]), fresh.moving[:, ::-1], fresh.size)
     found = measure_view(camera.background, mirrored, camera.K)
-    if not found.reason and found.matches > least:
+    if _is_view(found, least):
         return RigCause("mirrored", "the image is mirrored from left to right", "turn off the mirroring of the camera")
     return None
+
+
+def _is_view(found: ViewChange, least: float) -> bool:
+    """Return whether a recording shows a view by features; edges of a symmetric house also match its mirror image."""
+    return not found.reason and not found.is_by_edges and found.matches > least
 
 
 def _list_causes(camera: PinnedCamera, change: ViewChange) -> Iterator[RigCause]:
@@ -359,11 +364,12 @@ def describe_change(camera: CameraVerdict) -> dict[str, str]:
     if change.rotation_deg is None or change.zoom_share is None or change.shift_px is None:
         return {}
     up, right, clockwise = (turn.show(sign="+") for turn in change.rotation_deg)
+    matches = "patches of edges" if change.is_by_edges else "matches"
     assumed = "" if camera.has_K else " (a field of view of 65 degrees is assumed)"
     return {
         "turned": f"up {up}, right {right}, clockwise {clockwise} degrees{assumed}",
         "focal length": f"{change.zoom_share.show(100, '+')} %",
-        "displacement": f"{change.shift_px.show()} px, by {change.matches} matches of the background",
+        "displacement": f"{change.shift_px.show()} px, by {change.matches} {matches} of the background",
     }
 
 
@@ -388,6 +394,7 @@ def describe_rig(verdict: PinnedRigVerdict) -> dict[str, Any]:
                 "stops": change.stops,
                 "covered_share": change.covered_share,
                 "matches": change.matches,
+                "is_by_edges": change.is_by_edges,
                 "is_camera_given": camera.has_K,
                 "causes": [cause.to_json() for cause in camera.causes],
                 "purposes": [one.to_json() for one in camera.purposes],
