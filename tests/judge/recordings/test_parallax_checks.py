@@ -118,7 +118,7 @@ def test_frames_are_named_by_their_number_in_the_source() -> None:
 def test_a_video_is_mapped_first_and_no_stride_is_advised() -> None:
     """With four times the distance of its frames, depth of a highway got worse."""
     (video,) = check_parallax(survey_drive(240, 1))
-    assert "`stadia map VIDEO`" in video.fix
+    assert "stadia map VIDEO" in video.fix
     (images,) = check_parallax(survey_drive(240, 1, has_stride=False))
     (pairs,) = check_parallax(survey_drive(240, 1, has_stride=False, stereo=True, one_camera=True))
     assert pairs.fix.startswith("train with the stereo pairs (data.stereo=true)")
