@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
@@ -111,3 +112,34 @@ def test_a_model_that_is_the_key_of_its_camera_is_not_a_pinhole(tmp_path: Path) 
     file.write_text(json.dumps({"KannalaBrandt4": {**camera, "k1": 0.1, "k2": 0.2, "k3": 0.3, "k4": 0.4}}))
     (fisheye,) = read_calibration(file)
     assert (fisheye.model, fisheye.distortion) == ("equidistant", (0.1, 0.2, 0.3, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "names", "order"),
+    [
+        ((-0.15, 1.36, 0.004, 0.008, -3.4), ("k1", "k2", "k3", "p1", "p2"), "under the names k1, k2, k3, p1, p2"),
+        ((-0.3, 0.2, -0.4, 0.001, 0.002), ("k1", "k2", "p1", "p2", "k3"), "the values are k1, k2, k3, p1, p2"),
+    ],
+)
+def test_a_radial_coefficient_in_the_place_of_a_tangential_one_is_named(
+    numbers: tuple[float, ...], names: tuple[str, ...], order: str, tmp_path: Path
+) -> None:
+    stored = {"width": 64, "height": 48, "fx": 65, "fy": 65, "cx": 31.5, "cy": 23.5}
+    (tmp_path / "a.json").write_text(json.dumps(stored | dict(zip(names, numbers, strict=True))))
+    (tmp_path / "imgs").mkdir()
+    cv2.imwrite(str(tmp_path / "imgs" / "0.png"), np.zeros((48, 64, 3), np.uint8))
+    request = CameraRequest(source=tmp_path / "imgs", calibration=tmp_path / "a.json")
+    try:
+        text = "\n".join(write_camera_file(request))
+    except DataError as error:
+        text = error.fix
+    assert order in text
+
+
+@pytest.mark.parametrize(("ratio", "is_noted"), [(1.09, False), (1 / 1.1, False), (1 / 1.133, True)])
+def test_pixels_are_square_or_those_of_old_video(ratio: float, is_noted: bool, tmp_path: Path) -> None:
+    (tmp_path / "K.txt").write_text(f"540 0 319.5\n0 {540 * ratio} 239.5\n0 0 1\n")
+    (tmp_path / "imgs").mkdir()
+    cv2.imwrite(str(tmp_path / "imgs" / "0.png"), np.zeros((480, 640, 3), np.uint8))
+    request = CameraRequest(source=tmp_path / "imgs", calibration=tmp_path / "K.txt")
+    assert any("pixels are square" in line for line in write_camera_file(request)) == is_noted

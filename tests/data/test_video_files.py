@@ -95,6 +95,15 @@ def test_slow_motion_is_kept_once_it_adds_up(drive_frames: list[np.ndarray]) -> 
     assert chooser.selection.standing == 0
 
 
+def test_copies_of_frames_are_told_from_a_camera_that_hardly_moves() -> None:
+    texture = np.random.default_rng(0).integers(0, 256, (96, 160, 3), dtype=np.uint8)
+    wide = cv2.resize(texture, (640, 384), interpolation=cv2.INTER_CUBIC)
+    chooser = FrameSelector("auto")
+    for x_px in (0, 0, 0.15, 0.3, 8, 8):
+        chooser.keep(cv2.warpAffine(wide, np.float32([[1, 0, x_px], [0, 1, 0]]), (640, 384)))
+    assert (chooser.selection.standing + chooser.selection.close, chooser.selection.copies) == (4, 2)
+
+
 def test_noise_is_no_motion_and_expansion_is(drive_frames: list[np.ndarray]) -> None:
     random = np.random.default_rng(0)
     large = [cv2.resize(f, (640, 384), interpolation=cv2.INTER_CUBIC) for f in drive_frames[3:6]]

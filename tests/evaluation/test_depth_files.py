@@ -103,6 +103,9 @@ def test_maps_for_looking_at_are_told_from_depth() -> None:
     sensor = 1 + 3 * ramp
     sensor[:20], sensor[40:] = 0, 65.535
     assert describe_normalization(sensor, 1000) is None, "holes and saturated pixels"
+    rendered = 20 + 30 * ramp
+    rendered[:20], rendered[-1, -1] = 0, 65.535
+    assert describe_normalization(rendered, 1000) == "0 to 65535", "background and one greatest pixel"
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "U4", "M8[s]", [("a", "f4")]])

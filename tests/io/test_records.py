@@ -375,6 +375,48 @@ def test_a_covariance_behind_a_pose_leaves_w_last(tmp_path: Path) -> None:
     np.testing.assert_allclose(read.T_world_camera, right.T_world_camera, atol=1e-5)
 
 
+def test_rows_of_realestate_have_poses_and_shares_of_the_images(tmp_path: Path) -> None:
+    x = np.arange(4.0)
+    rows = [f"{100 * k} 0.5 0.9 0.5 0.4 0 0 1 0 0 {-k} 0 1 0 0 0 0 1 0" for k in range(4)]
+    (tmp_path / "scene.txt").write_text("\n".join(["https://video", *rows]))
+    read = read_reconstruction(tmp_path / "scene.txt")
+    np.testing.assert_allclose(read.T_world_camera[:, 0, 3], x)
+    assert read.times_s is not None
+    np.testing.assert_allclose(read.times_s, x / 1e4)
+    sized = read.with_image_sizes([f"{100 * k}.jpg" for k in range(4)], np.tile([640, 360], (4, 1)))
+    np.testing.assert_allclose(sized.K[0], [[320, 0, 319.5], [0, 324, 143.5], [0, 0, 1]])
+    assert sized.names == ("0", "100", "200", "300")
+    np.testing.assert_allclose(read_trajectory(tmp_path / "scene.txt").T_world_camera[:, 0, 3], x)
+
+
+def test_cameras_of_infinitam_are_color_and_depth(tmp_path: Path) -> None:
+    path = tmp_path / "calib.txt"
+    pose = "1 0 0 .1\n0 1 0 0\n0 0 1 0\n"
+    path.write_text(f"480 270\n370 369\n241 134\n\n224 172\n215 216\n111 85\n\n{pose}\naffine 0.001 0\n")
+    color, depth = read_calibration(path)
+    assert (color.name, depth.name, color.size, depth.size) == ("color", "depth", (270, 480), (172, 224))
+    np.testing.assert_allclose([color.K[0, 0], color.K[1, 1], color.K[0, 2], color.K[1, 2]], [370, 369, 241, 134])
+    np.testing.assert_allclose(depth.K[[0, 1], [0, 1]], [215, 216])
+
+
+def test_attributes_of_xml_are_a_camera_with_its_lens(tmp_path: Path) -> None:
+    lens = '<distortion k1="-.1" k2=".02" k3=".003" p1=".001" p2=".002"/>'
+    sizes = '<imagesize width="640" height="480"/><focallength x="650" y="640"/><principalpoint x="324" y="235"/>'
+    (tmp_path / "a.cam").write_text(f'<?xml version="1.0"?><camera>{sizes}{lens}</camera>')
+    (camera,) = read_calibration(tmp_path / "a.cam")
+    assert (camera.size, camera.distortion) == ((480, 640), (-0.1, 0.02, 0.001, 0.002, 0.003))
+    np.testing.assert_allclose(camera.K, [[650, 0, 324], [0, 640, 235], [0, 0, 1]])
+
+
+def test_b1_of_metashape_is_a_part_of_fx(tmp_path: Path) -> None:
+    numbers = "<width>800</width><height>600</height><f>610</f><cx>4</cx><cy>-3</cy><b1>2.5</b1><p1>.001</p1>"
+    (tmp_path / "a.xml").write_text(f"<calibration><projection>frame</projection>{numbers}</calibration>")
+    (camera,) = read_calibration(tmp_path / "a.xml")
+    np.testing.assert_allclose(camera.K, [[612.5, 0, 403.5], [0, 610, 296.5], [0, 0, 1]])
+    assert camera.distortion[2:4] == (0, 0.001)
+    assert not any("b1" in note for note in camera.notes)
+
+
 def test_poses_with_a_time_are_sorted_by_it(tmp_path: Path) -> None:
     poses = [
         {"token": f"{7 * k % 12:x}", "timestamp": int(1e6 * t), "rotation": [w, x, y, z], "translation": [a, b, c]}

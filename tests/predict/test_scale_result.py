@@ -218,6 +218,22 @@ def write_photos(folder: Path, rows: NDArray[np.float64]) -> Path:
     return folder
 
 
+def test_a_track_whose_clock_has_whole_seconds_is_spread_over_them(tmp_path: Path) -> None:
+    seconds = np.repeat([0, 1, 2, 3], [3, 4, 5, 2])
+    rows = [*range(11), 10, 12, 13]
+    moved = np.delete(np.arange(len(rows)), 11)
+    points = [
+        f'<trkpt lat="{row / 1000}" lon="8"><time>2022-05-26T17:45:0{second}Z</time></trkpt>'
+        for row, second in zip(rows, seconds, strict=True)
+    ]
+    (tmp_path / "a.gpx").write_text(f"<gpx><trk><trkseg>{''.join(points)}</trkseg></trk></gpx>")
+    read = read_positions(tmp_path / "a.gpx")
+    assert len(read.metres) == len(moved), "a repeated position is no measurement"
+    assert read.times_s is not None
+    np.testing.assert_allclose(np.diff(read.times_s), 0.25)
+    np.testing.assert_allclose(read.times_s[3] % 60, 1)
+
+
 @pytest.mark.parametrize("kind", ["gpx", "nmea", "photos"])
 def test_a_track_gives_metres(kind: str, tmp_path: Path) -> None:
     at = make_poses()[:, :3, 3]

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.data.config import CameraConfig
 from stadia.data.formats.photo_lens import describe_crop, full_frame_width_mm, read_lens
-from stadia.data.lens_distortion import DistortedCamera, fit_camera, make_undistortion, order_frames, turn_lens
+from stadia.data.lens_distortion import (
+    DistortedCamera,
+    find_other_order,
+    fit_camera,
+    make_undistortion,
+    order_frames,
+    turn_lens,
+)
 from stadia.data.video.input_camera import find_field_of_view
 from stadia.data.video.video_camera import (
     camera_file_names,
@@ -134,6 +141,8 @@ def _find_distortion(request: CameraRequest, known: Intrinsics, notes: list[str]
     focal_px = float(make_undistortion(lens, request.calibration).new_K[0, 0])
     shift = f"{model}, {lens.corner_shift_px:.1f} px in the corners"
     notes.append(f"note: frames will be undistorted ({shift}); then fx is {focal_px:.1f} px")
+    if order := find_other_order(lens):
+        notes.append(f"note: the tangential coefficients are larger than those of lenses. Fix: {order}")
     return lens
 
 
@@ -142,8 +151,8 @@ MIN_FOCAL_SHARE, MAX_FOCAL_SHARE = 0.15, 6.0
 view. Outside, the focal length is in another unit.
 """
 
-MAX_FOCAL_RATIO = 1.15
-"""Largest plausible ratio of fy and fx, either way; pixels of old video are 1.09 times as high as wide."""
+MAX_FOCAL_RATIO = 1.12
+"""Largest plausible ratio of fy and fx, either way; pixels of old video (NTSC) are 1.1 times as high as wide."""
 
 MAX_CENTER_RATIO = 1.15
 """Largest ratio of the two factors of a resized image, since a principal point is not in the middle."""

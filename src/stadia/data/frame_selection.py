@@ -27,6 +27,7 @@ def spread_indices(count: int, most: int) -> list[int]:
 MAX_STANDING_MOTION = 0.0003  # 0.4 px of 1242
 MIN_MOTION = 0.002  # 1.3 px of 640; with less motion, noise dominates depth
 FLOW_WIDTH = 320  # width of the image in which motion is measured
+MAX_COPY_DIFFERENCE = 0.3  # mean difference of the gray values of a frame and its copy, which a codec may change
 
 
 def shrink_to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -45,6 +46,7 @@ class FrameSelection:
     skipped: number of frames left out by a fixed stride.
     lost: number of frames that are truncated or damaged.
     unpaired: number of frames without the second image of a stereo pair.
+    copies: number of frames among the standing ones that show what the frame before shows.
     """
 
     kept: list[int] = field(default_factory=list)
@@ -53,6 +55,7 @@ class FrameSelection:
     skipped: int = 0
     lost: int = 0
     unpaired: int = 0
+    copies: int = 0
 
     @property
     def total(self) -> int:
@@ -86,6 +89,7 @@ class FrameSelector:
         self.selection = FrameSelection()
         self._last: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
         self._moved = 0.0  # motion from the last kept frame to the frame before this one
+        self._before: NDArray[np.uint8] | None = None
 
     def keep(self, image: NDArray[np.uint8], number: int | None = None) -> bool:
         """Return whether to keep the next video frame.
@@ -109,11 +113,14 @@ class FrameSelector:
         gray = shrink_to_gray(image)
         moved = measure_motion(*self._last, gray) if self._last else float("inf")
         further, self._moved = abs(moved - self._moved), moved
+        before, self._before = self._before, gray
         if moved >= MIN_MOTION:
             self._last, self._moved = (gray, find_corners(gray)), 0.0
             return True
         if further < MAX_STANDING_MOTION:
             self.selection.standing += 1
+            is_copy = before is not None and cv2.absdiff(before, gray).mean() < MAX_COPY_DIFFERENCE
+            self.selection.copies += int(is_copy)
         else:
             self.selection.close += 1
         return False

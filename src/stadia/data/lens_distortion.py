@@ -239,6 +239,33 @@ KEEP_DISTORTION = "keep the distortion: data.camera.undistort=false"
 MAX_CHANGE = 4.0  # largest plausible factor between the focal lengths of lens and pinhole camera
 
 
+MAX_TANGENTIAL = 0.1
+"""Largest plausible tangential coefficient; those of lenses are below 0.02."""
+
+_ORDERS = {
+    "the values are k1, k2, p1, p2, k3, under the names k1, k2, k3, p1, p2": (0, 1, 4, 2, 3),
+    "the values are k1, k2, k3, p1, p2": (0, 1, 3, 4, 2),
+}
+"""Order of five coefficients that were read as k1, k2, p1, p2, k3, and the place of each of these among them."""
+
+
+def find_other_order(lens: DistortedCamera) -> str:
+    """Return the fix if a radial coefficient is in the place of a tangential one, and another order is a lens.
+
+    Examples:
+        >>> K = np.array([[650.0, 0, 320], [0, 650, 240], [0, 0, 1]])
+        >>> find_other_order(DistortedCamera(K, RADTAN, np.array([-0.2, 0.1, -0.4, 1e-3, 2e-3]), 480, 640))
+        'write k1, k2, p1, p2, k3 in this order: the values are k1, k2, k3, p1, p2'
+    """
+    if lens.model != RADTAN or len(lens.coefficients) != 5 or np.abs(lens.coefficients[2:4]).max() <= MAX_TANGENTIAL:
+        return ""
+    for order, places in _ORDERS.items():
+        other = replace(lens, coefficients=lens.coefficients[list(places)])
+        if np.abs(other.coefficients[2:4]).max() <= MAX_TANGENTIAL and other.fold_deg is None:
+            return f"write k1, k2, p1, p2, k3 in this order: {order}"
+    return ""
+
+
 def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
     """Return the conversion of a lens's images to pinhole images without empty pixels.
 
@@ -250,6 +277,7 @@ def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
     if (fold_deg := lens.fold_deg) is not None:
         found = f"{lens.model} coefficients whose radius shrinks from {fold_deg:.0f} degrees on, inside the image"
         fix = f"calibrate again with the board in the corners of the image, or {KEEP_DISTORTION}"
+        fix = find_other_order(lens) or fix
         raise DataError(where, found=found, expected="a radius that grows up to the edge of the image", fix=fix)
     with np.errstate(all="ignore"):
         new_K = compute_pinhole_K([(lens, np.eye(3))])
@@ -261,7 +289,7 @@ def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
             is_lens = bool((raw > -2).all() and (raw < (lens.width + 1, lens.height + 1)).all())
     if not is_lens:
         found = f"{lens.model} coefficients {', '.join(f'{value:.3g}' for value in lens.coefficients[:5])}"
-        fix = f"look at the model and the unit of K, or {KEEP_DISTORTION}"
+        fix = find_other_order(lens) or f"look at the model and the unit of K, or {KEEP_DISTORTION}"
         raise DataError(where, found=found, expected="a lens that does not fold the image", fix=fix)
     return made
 

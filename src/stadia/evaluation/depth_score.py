@@ -19,6 +19,7 @@ from stadia.evaluation.depth_hypotheses import MAX_HYPOTHESIS_IMAGES, Pair, expl
 from stadia.evaluation.image_score import ImageScore, UncertaintyScores, average_uncertainty, score_image
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.protocols import (
+    MIN_SCALE_RATIO,
     Alignment,
     Protocol,
     average_parts,
@@ -473,10 +474,13 @@ def collect_scores(
     exchanged = [*explained] or note_of_order(orders, depth_scale)
     notes += exchanged
     if not depth_scale.is_affine:
-        notes += note_of_normalization([image.span for image in images])
         notes += note_of_range([image.range_slope for image in images])
     score = DepthScore(protocol.name, depth_scale, alignment, images, without, factors=dict(factors or {}))
     ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
+    is_near = ratio is not None and 1 / MIN_SCALE_RATIO < ratio < MIN_SCALE_RATIO
+    has_metres = depth_scale is DepthScale.METRES and is_near
+    if not depth_scale.is_affine and not has_metres:
+        notes += note_of_normalization([image.span for image in images], is_inverse=bool(exchanged))
     is_judged = depth_scale is DepthScale.METRES and not exchanged and len(images) > 1
     if is_judged and ratio is not None and spread is not None:
         gain = find_gain(score.by_alignment)

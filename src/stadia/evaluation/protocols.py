@@ -649,16 +649,18 @@ def describe_gain(gain: tuple[float, float]) -> str:
     return f"then abs_rel is about {gain[1]:.3f} ({gain[0]:.3g} now)"
 
 
-def note_of_normalization(spans: Sequence[str | None]) -> list[str]:
+def note_of_normalization(spans: Sequence[str | None], *, is_inverse: bool = False) -> list[str]:
     """Return a note if predictions were normalized for display.
 
     spans: range of each image's values, or None if it was not normalized.
+    is_inverse: whether far pixels have small values.
     """
     normalized = [span for span in spans if span is not None]
     if 2 * len(normalized) <= len(spans):
         return []
     found = f"{len(normalized)} of {len(spans)} predicted maps span exactly {normalized[0]}, as display images do"
-    fix = "score what the network predicts (.npy, .pfm), or pass --depth-scale affine-inverse --protocol relative"
+    scale = DepthScale.AFFINE_INVERSE if is_inverse else DepthScale.AFFINE_DEPTH
+    fix = f"score what the network predicts (.npy, .pfm), or pass --depth-scale {scale} --protocol relative"
     return [f"{found}: their scale is lost. Fix: {fix}"]
 
 

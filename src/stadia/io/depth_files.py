@@ -40,6 +40,7 @@ UNCERTAINTY_KEY = "log_uncertainty"  # a second map in the .npz: log Sigma of th
 
 GREATEST_INTEGER = 65535  # largest value of 16 bits, which sensors write for unknown depth
 MAX_SHARE_OF_ENDS = 0.02  # share of the pixels at both ends of a normalized map
+MAX_GREATEST = 3  # pixels with the greatest value of a map that was stretched to its own range; saturated ones are more
 _ROWS = 64  # rows of a map that are scaled at once, to save memory
 
 
@@ -318,7 +319,8 @@ def describe_normalization(values: NDArray[np.floating], png_per_metre: float = 
         return None
     ends = float(((values == low) | (values == high)).mean())
     beside = min(float((values > 0.8 * high).mean()), float((values < 0.2 * high).mean()))
-    return span if ends < MAX_SHARE_OF_ENDS and beside > 2 * ends else None
+    is_even = ends < MAX_SHARE_OF_ENDS and beside > 2 * ends
+    return span if is_even or (values == high).sum() <= MAX_GREATEST else None
 
 
 def stores_integers(path: DepthFile, key: str = "depth_m") -> bool:

@@ -70,9 +70,35 @@ def _make_positions(path: Path, rows: Sequence[Any], times: Sequence[float | Non
     if len(rows) < MIN_POSITIONS:
         expected = f"{MIN_POSITIONS} or more"
         raise DataError(path, found=f"{len(rows)} positions", expected=expected, fix="check that it was recorded")
-    known = [time_s for time_s in times if time_s is not None]
+    known = np.array([time_s for time_s in times if time_s is not None])
     is_timed = len(known) == len(rows) and bool((np.diff(known) >= 0).all())
-    return Positions(to_local_metres(np.array(rows, np.float64)), np.array(known) if is_timed else None, tuple(names))
+    metres = to_local_metres(np.array(rows, np.float64))
+    if not is_timed:
+        return Positions(metres, None, tuple(names))
+    is_new = np.r_[True, (np.diff(metres, axis=0) != 0).any(axis=1) | (np.diff(known) > 0)]
+    return Positions(metres[is_new], spread_equal_times(known[is_new]), tuple(names))
+
+
+def spread_equal_times(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return times (N,) of which several are equal, as a clock of whole seconds writes them, spread until the next one.
+
+    A recording may begin and end within a second, so its first and last times are spread at the rate of the others.
+
+    times_s: (N,) times that never fall, seconds.
+
+    Examples:
+        >>> spread_equal_times(np.array([4.0, 5, 5, 6, 6])).tolist()
+        [4.5, 5.0, 5.5, 6.0, 6.5]
+    """
+    instants, first, counts = np.unique(times_s, return_index=True, return_counts=True)
+    if counts.max() == 1 or len(instants) < 3:
+        return times_s
+    steps = np.r_[np.diff(instants), 0] / counts
+    steps[[0, -1]] = np.median(steps[1:-1])
+    start = instants.copy()
+    start[0] = instants[1] - counts[0] * steps[0]
+    places = np.arange(len(times_s)) - np.repeat(first, counts)
+    return np.repeat(start, counts) + places * np.repeat(steps, counts)
 
 
 def _read_gpx(path: Path) -> Positions:

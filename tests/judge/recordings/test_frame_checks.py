@@ -125,13 +125,19 @@ def test_frames_of_a_standing_camera_that_are_left_out_are_counted(
 
 @pytest.mark.parametrize(
     ("kept", "found"),
-    [([*range(0, 100, 2)], [("D02", "one of 2 is new")]), ([*range(50)], [("D03", "the camera stands")])],
+    [
+        ([*range(0, 100, 2)], [("D02", "one of 2 is new")]),
+        ([*range(50)], [("D03", "the camera stands")]),
+        (np.cumsum([1, 3] * 12 + [2] * 25).tolist(), [("D02", "one of 2 is new")]),
+        (np.cumsum([2] * 48 + [4, 9]).tolist(), [("D02", "one of 2 is new")]),
+        (np.cumsum([1, 3] * 24 + [2, 9]).tolist(), [("D03", "the camera stands")]),
+    ],
 )
 def test_a_video_at_twice_its_frame_rate_does_not_stand(
     kept: list[int], found: list[tuple[str, str]], recording: Recording
 ) -> None:
     changed = Mutated(recording)
-    changed.selection = FrameSelection(kept=kept, standing=50)  # type: ignore[attr-defined]
+    changed.selection = FrameSelection(kept=kept, standing=50, copies=48)  # type: ignore[attr-defined]
     findings = [one for one in check_frames(RecordingSurvey(changed)) if one.code in ("D02", "D03")]
     assert [one.code for one in findings] == [code for code, _ in found]
     assert all(words in one.measured for one, (_, words) in zip(findings, found, strict=True))

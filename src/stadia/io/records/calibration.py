@@ -28,9 +28,10 @@ from stadia.io.records.camera_keys import (
     walk_mappings,
 )
 from stadia.io.records.colmap import convert_lens, count_focals
-from stadia.io.records.formats import EQUIDISTANT, FIRST_PIXEL, FOV, MODELS, RADTAN, WRITE_COLMAP_TEXT
+from stadia.io.records.formats import EQUIDISTANT, FIRST_PIXEL, FOV, MODELS, RADTAN, REALESTATE, WRITE_COLMAP_TEXT
 from stadia.io.records.json_scenes import parse_transforms_camera
 from stadia.io.records.kitti_calibration import KittiCalibration, name_projections
+from stadia.io.records.poses import count_numbers
 from stadia.io.yaml_files import parse_yaml
 
 Array = NDArray[np.float64]
@@ -152,7 +153,6 @@ def _read_cameras(path: Path) -> list[CalibratedCamera]:
     return [CalibratedCamera("K", K)]
 
 
-REALESTATE_COLUMNS = 19  # a time, fx fy cx cy as shares of the image, two zeros, and 3x4 world-to-camera
 _CAL_LENGTH = 8  # width, height, f, cx, cy, k1, k2, k3: lines of the .cal of Meshroom's CameraCalibration
 _ROW_LENGTHS = (4, 8, 9)  # fx fy cx cy, alone or with 4 or 5 distortion coefficients, as in DROID-SLAM
 
@@ -174,7 +174,7 @@ def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
             return CalibratedCamera("fx fy cx cy", make_K(path, *values[:4]), distortion=tuple(values[4:].tolist()))
     matrix = [parse_numbers(words) for words in rows]
     shapes = [len(row) for row in matrix]
-    if matrix and set(shapes) == {REALESTATE_COLUMNS}:
+    if matrix and set(shapes) == {count_numbers(REALESTATE)}:
         x, y = matrix[0][1], matrix[0][2]
         fix = f"write `fx fy cx cy` in pixels to a file: {x:g} WIDTH, {y:g} HEIGHT, WIDTH / 2, HEIGHT / 2"
         raise DataError(path, found="shares of the image, as in RealEstate10K", expected="pixels", fix=fix)

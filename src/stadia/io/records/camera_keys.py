@@ -95,12 +95,12 @@ _SIDES = (
 )
 _FOCALS = tuple(
     (*(f"{word}{axis}" for word in ("f", "fl", "focal", "focallength")), f"{axis}focallength", f"f{other}",
-     *(f"{word}.{index}" for word in ("focallength", "fc")), "focallength")
+     *(f"{word}.{index}" for word in ("focallength", "fc")), f"focallength.{axis}", "focallength")
     for axis, other, index in (("x", "u", 0), ("y", "v", 1))
 )  # fmt: skip
 _CENTERS = tuple(
     (*(f"{word}{axis}" for word in ("c", "pp", "principalpoint", "principal", "center")), f"{other}0", f"c{other}",
-     *(f"{word}.{index}" for word in ("principalpoint", "cc", "center")))
+     *(f"{word}.{index}" for word in ("principalpoint", "cc", "center")), f"principalpoint.{axis}")
     for axis, other, index in (("x", "u", 0), ("y", "v", 1))
 )  # fmt: skip
 _ROWS_OF_FOUR = ("intrinsics", "intrinsics.data", "intrinsic", "projection", "calibration")
@@ -278,7 +278,8 @@ def _complete_keys(
     model_key = next((key for key in texts if find_model(flat[key])), "")
     is_fisheye = bool(model_key) and find_model(flat[model_key]) == formats.EQUIDISTANT
     scalars = _DIGITS if "d0" in spelled else formats.FISHEYE if is_fisheye else formats.RADIAL
-    lens = lens or tuple(lists[:1]) or tuple(spelled.get(one, one) for one in scalars)
+    within = {one.rpartition(".")[2]: key for one, key in spelled.items() if "." in one and _LENS_NAME.search(one)}
+    lens = lens or tuple(lists[:1]) or tuple(spelled.get(one, within.get(one, one)) for one in scalars)
     return CameraFormat("", K, size, lens, model_key=model_key)
 
 
@@ -405,6 +406,8 @@ def _make_camera(path: object, name: str, keys: CameraFormat, flat: Mapping[str,
         width, height = (int(_number(path, flat, key)) for key in keys.size)
         size = (height, width)
     fx, fy = (_number(path, flat, key) for key in keys.K[:2])
+    if keys.program == "Metashape" and "b1" in flat:
+        fx += _number(path, flat, "b1")  # of a file of the calibration alone
     cx, cy = (_number(path, flat, key) if key in flat else 0.0 for key in keys.K[2:])
     sensor_mm = keys.sensor_mm or 0.0
     sensor_mm = _number(path, flat, sensor_mm) if isinstance(sensor_mm, str) else sensor_mm
@@ -455,6 +458,7 @@ def _read_lens(
         return distortion[:4] if is_fisheye else distortion, lens, []
     distortion = tuple(_number(path, flat, key) if key in flat else 0.0 for key in lens)
     unused = [key for key in _IGNORED_LENS if key in flat and key not in lens and abs(_number(path, flat, key)) > 1e-9]
+    unused = [key for key in unused if (keys.program, key) != ("Metashape", "b1")]  # a part of fx
     notes = [f"note: {', '.join(unused)} have no place in the model and are not used"] if unused else []
     return distortion, tuple(key for key in lens if key in flat), notes
 
@@ -531,6 +535,8 @@ def read_text_camera(path: Path, text: str) -> list[CalibratedCamera]:
         K = make_K(path, *row[2:])
         return [CalibratedCamera("pincam", K, (int(row[1]), int(row[0])), notes=(
             "note: used width, height, fx, fy, cx, cy of the .pincam",))]  # fmt: skip
+    if len(rows) >= 6 and all(len(words) == 2 for words in rows[:6]) and (both := _read_infinitam(path, rows)):
+        return both
     if len(rows) >= 2 and (camera := _read_dso(path, rows)) is not None:
         return [camera]
     if matrices := _MIDDLEBURY_MATRIX.findall(text):
@@ -540,6 +546,19 @@ def read_text_camera(path: Path, text: str) -> list[CalibratedCamera]:
     if re.search(r"^\s*PPX\s*:", text, re.MULTILINE | re.IGNORECASE):
         return _read_realsense(path, text)
     return read_cameras_by_keys(path, _parse_key_lines(text))
+
+
+def _read_infinitam(path: Path, rows: Sequence[Sequence[str]]) -> list[CalibratedCamera]:
+    """Return the color and the depth camera of InfiniTAM's calib.txt: rows of the size, fx fy, and cx cy of each."""
+    numbers = parse_numbers([word for words in rows[:6] for word in words])
+    if len(numbers) != 12:
+        return []
+    cameras = list[CalibratedCamera]()
+    for name, (size, focal, center) in zip(("color", "depth"), numbers.reshape(2, 3, 2), strict=True):
+        width, height = map(int, size)
+        note = f"note: used the {name} camera of InfiniTAM"
+        cameras.append(CalibratedCamera(name, make_K(path, *focal, *center), (height, width), notes=(note,)))
+    return cameras
 
 
 def _parse_key_lines(text: str) -> dict[str, Any]:

@@ -106,6 +106,11 @@ KITTI_4X4 = Format("kitti", "matrix last_row", source="KITTI-360, cam0_to_world.
 KITTI_COLUMNS = Format("kitti", "matrix.T", source="Eigen: a matrix in memory")
 REDWOOD = Format("Redwood", "matrix last_row", source="redwood-data.org/indoor/fileformat.html: .log")
 VIRTUAL_KITTI = Format("Virtual KITTI", "frame camera matrix", direction=W2C, source="Virtual KITTI 2, extrinsic.txt")
+REALESTATE = Format(
+    "RealEstate10K", "t fx fy cx cy zero zero matrix", direction=W2C, source="google.github.io/realestate10k/download"
+)
+"""Rows of 19 numbers; fx, fy, cx and cy are shares of the width and height of the images."""
+
 KAPTURE = Format("kapture", "t device qw qx qy qz x y z", direction=W2C, source="kapture, kapture_format.adoc")
 ARKIT_SCENES = Format("ARKitScenes", "t rx ry rz x y z", direction=W2C, source="ARKitScenes, DATA.md: .traj")
 G2O = Format("g2o", "id x y z qx qy qz qw", keys=("VERTEX_SE3:QUAT",), source="g2o, VertexSE3::read")

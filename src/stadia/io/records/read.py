@@ -231,6 +231,8 @@ def _read_trajectory(path: Path) -> Reconstruction:
     assert file is not None
     check_no_archive(file)
     listed = _read_any_poses(file, None, is_reference=True)
+    if listed.camera_of_size is not None:
+        return replace(listed, path=path)
     found = listed.trajectory()
     names = (
         tuple(f"{number:06d}" for number in found.frames.tolist()) if found.frames is not None else ("",) * len(found)

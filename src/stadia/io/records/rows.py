@@ -26,6 +26,7 @@ from stadia.io.records.poses import (
     are_units,
     convert_times,
     convert_to_nanoseconds,
+    count_numbers,
     find_time_unit,
     is_rotation,
     make_poses,
@@ -98,6 +99,8 @@ def read_text_poses(path: Path, format: TrajectoryFormat | None, *, is_reference
     table = _parse_rows(path, joined, format)
     if table.values.shape[1] == 18 and (table.values[:, -4:] == LAST_ROW).all():
         return _read_virtual_kitti(table)
+    if table.values.shape[1] == count_numbers(formats.REALESTATE) and not table.values[:, 5:7].any():
+        return note_format(_leave_gaps(_read_realestate(table), table), format, TrajectoryFormat.KITTI)
     if (columns := _find_named_columns(table)) is None and (columns := _find_columns_by_values(table)) is not None:
         table = replace(table, header=())
     if columns is None and table.values.shape[1] == 7 and (seven := _read_seven_columns(table)) is not None:
@@ -511,6 +514,23 @@ def _read_virtual_kitti(table: Table) -> Reconstruction:
     if len(rows) < len(cameras):
         note += f"; those of camera {cameras[0]:.0f} are used, the first of {len(np.unique(cameras))}"
     return replace(make_reconstruction(table.path, T, note, pose_format=formats.VIRTUAL_KITTI), frames=frames)
+
+
+def _read_realestate(table: Table) -> Reconstruction:
+    """Return the poses and the cameras of RealEstate10K's rows, whose times in microseconds are the images' names."""
+    shares = table.values[:, 1:5]
+
+    def find_camera(row: int, size: tuple[int, int]) -> tuple[Array, Array, None]:
+        K = np.eye(3)
+        K[[0, 1, 0, 1], [0, 1, 2, 2]] = shares[row] * np.tile(size, 2) - (0, 0, 0.5, 0.5)
+        return K, np.zeros(4), None
+
+    T = make_poses(table.values, formats.REALESTATE, table.line)
+    note = f"{table.path.name} is read as RealEstate10K's: world-to-camera poses, and K as shares of the image"
+    read = make_reconstruction(
+        table.path, T, note, names=table.words[0], times_s=table.values[:, 0] / 1e6, pose_format=formats.REALESTATE
+    )
+    return replace(read, camera_of_size=find_camera)
 
 
 def _parse_frame_numbers(table: Table, rows: Sequence[int]) -> NDArray[np.intp]:

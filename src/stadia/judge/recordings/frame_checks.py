@@ -258,6 +258,9 @@ def _find_repeated_step(selection: FrameSelection) -> int:
     step = int(np.median(steps))
     left_out = (step - 1) * len(selection.kept)
     is_even = step > 1 and np.mean(steps == step) >= MIN_EVEN_STEPS
+    if step > 1 and not is_even and selection.copies >= MIN_EVEN_STEPS * selection.standing:
+        # A variable frame rate, such as a phone's, was made constant. A camera that stands has longer pauses.
+        return step if steps.max() <= 2 * step else 0
     return step if is_even and selection.standing >= MIN_EVEN_STEPS * left_out else 0
 
 
@@ -489,7 +492,7 @@ def _draw_difference(first: Image, second: Image) -> Image:
 
 def _draw_two_images(finding: Finding, survey: RecordingSurvey) -> Tiles:
     evidence = finding.evidence
-    if finding.code == "D03" and not evidence:  # frames that were left out have no images
+    if finding.code in ("D02", "D03") and not evidence:  # frames that were left out have no images
         return {}
     if finding.code in ("D04", "E12"):
         index = evidence["frame"][0] if finding.code == "D04" else survey.anchors[len(survey.anchors) // 2]
