@@ -283,7 +283,10 @@ add_depth("openscene 73: each map from its least to its greatest value", "span e
 
 
 @thread(
-    "mecheye_python_samples 44: rotation vectors of a UR10e", "are millimetres", r"(49\.9|50\.\d), -(80|79)", outcome="right"
+    "mecheye_python_samples 44: rotation vectors of a UR10e",
+    "are millimetres",
+    r"(49\.9|50\.\d), -(80|79)",
+    outcome="right",
 )
 def _robot(folder: Path, data: Path) -> Words:
     rng = np.random.default_rng(7)

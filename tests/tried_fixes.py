@@ -843,7 +843,7 @@ TRIED = {
         "check images --only frames data.camera.K_file=K.json data.camera.undistort=false",
         prepare=inputs.bent_lens,
     ),
-    "score what the network predicts (.npy, .pfm), or pass --depth-scale affine-inverse --protocol relative": Tried(
+    "score what the network predicts (.npy, .pfm), or pass --depth-scale {} --protocol relative": Tried(
         "evaluate --depth depth_npy --reference depth_png",
         "evaluate --depth depth_npy --reference depth_png --depth-scale affine-inverse --protocol relative",
         prepare=inputs.normalized_depth,
