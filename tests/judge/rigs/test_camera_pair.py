@@ -93,6 +93,18 @@ def test_cameras_without_a_shared_view_have_no_matches() -> None:
     assert sum(len(instant.first_px) for instant in instants) == 0
 
 
+def test_matches_on_one_line_leave_the_rotation_open() -> None:
+    """No deviation of thousands of degrees is printed."""
+    random = np.random.default_rng(0)
+    depth = random.uniform(5, 6, 200)
+    points = np.column_stack([random.uniform(0, 0.02, 200) * depth, 0 * depth, depth])
+    first, second = project(points, random), project(transform(T_RIGHT_LEFT, points), random)
+    error = measure_pair([Instant(first, second)], K, K, T_RIGHT_LEFT)
+    assert error.rotation_deg is None
+    assert "leave the rotation open" in error.reason
+    assert judge_pair("rig", error).grade == "not judged"
+
+
 def test_a_right_calibration_is_not_accused() -> None:
     error = measure_pair(make_instants(), K, K, T_RIGHT_LEFT)
     assert list_causes(error) == []

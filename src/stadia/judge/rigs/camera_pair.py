@@ -241,6 +241,10 @@ def measure_pair(
     halves = [instants[: len(instants) // 2], instants[len(instants) // 2 :]]
     deviations = np.sqrt(np.diag(covariance))
     turn = [Measured(-float(np.degrees(numbers[i])), float(np.degrees(deviations[i]))) for i in range(3)]
+    if (open_deg := max(one.deviation for one in turn)) > MAX_TURN_DEVIATION_DEG:
+        return CameraPairError(
+            reason=f"{count} matches leave the rotation open: {_describe_open(open_deg)}", matches=count
+        )
     angle = float(np.linalg.norm(numbers[:3]))
     direction = numbers[:3] / angle if angle > 0 else np.array([1.0, 0, 0])
     spread = float(np.sqrt((direction @ covariance[:3, :3] @ direction).clip(0)))
@@ -270,6 +274,20 @@ def measure_pair(
         matches=count,
         T_second_first=problem.find_pose(numbers),
     )
+
+
+MAX_TURN_DEVIATION_DEG = 5.0
+"""Largest deviation of a turn that is stated: beyond it, the linear deviations of a solution mean nothing."""
+
+
+def _describe_open(degrees: float) -> str:
+    """Return how large a deviation is.
+
+    Examples:
+        >>> _describe_open(12.3), _describe_open(443494)
+        ('± 12 degrees', 'any is possible')
+    """
+    return f"± {degrees:.0f} degrees" if degrees < 90 else "any is possible"
 
 
 MAX_ACROSS_SHARE, MAX_FOCAL_DEVIATION = 0.6, 0.05
