@@ -17,8 +17,8 @@ from scipy.spatial.transform import Rotation
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.refine_reconstruction import RefinedReconstruction, refine_poses, write_refined
-from stadia.sfm import pose_deviations
-from stadia.sfm.held_out import HeldOutGain, compare_held_out
+from stadia.sfm import pose_adjustment, pose_deviations
+from stadia.sfm.held_out import Candidate, HeldOutGain, compare_held_out, judge_candidate
 from stadia.sfm.image_matches import ImageMatches, list_following
 from stadia.sfm.map_evidence import measure_epipolar, measure_errors
 from stadia.sfm.match_triangulation import (
@@ -29,7 +29,7 @@ from stadia.sfm.match_triangulation import (
     view_matches,
 )
 from stadia.sfm.pair_matching import FramePair
-from stadia.sfm.pose_adjustment import choose_points, keep_world
+from stadia.sfm.pose_adjustment import choose_points, keep_world, search_poses
 from stadia.sfm.pose_deviations import (
     SHARED_DEG,
     SHARED_PX,
@@ -133,6 +133,28 @@ def test_poses_that_explain_nothing_start_from_pairs_of_images() -> None:
     refined = refine_poses(make_reconstruction(T), make_matches())
     assert refined.is_changed
     assert measure_ate(refined.reconstruction.T_camera_world) < 0.002
+
+
+@pytest.mark.parametrize(("far", "is_taken"), [(0.35, False), (0.15, True)])
+def test_another_start_leaves_fewer_matches_unexplained(
+    monkeypatch: pytest.MonkeyPatch, far: float, is_taken: bool
+) -> None:
+    """Poses that fit a car which stands in the images cost less, since its matches miss the right poses by far."""
+    matches = make_matches()
+    given = judge_candidate(pose_images(make_reconstruction(T_TRUE), matches), matches)
+
+    def miss(share: float, near_px: float, far_px: float) -> Candidate:
+        errors = [np.where(np.arange(len(line)) < share * len(line), far_px, near_px) for line, _ in given.held]
+        return replace(given, held=[(error, error) for error in errors])
+
+    right, other = miss(0.2, 0.3, 300), miss(far, 0.9, 3)
+    assert compare_held_out(right.held, other.held).is_sure()
+    monkeypatch.setattr(pose_adjustment, "converge", lambda start, *_: start)
+    monkeypatch.setattr(pose_adjustment, "_exchange_poses", lambda start: start)
+    monkeypatch.setattr(pose_adjustment, "_list_focals", lambda *_: iter([]))
+    monkeypatch.setattr(pose_adjustment, "_list_starts", lambda *_: iter([other]))
+    best, is_given = search_poses(right, matches, 1.0, 1)
+    assert (best is other, best is right, is_given) == (is_taken, not is_taken, not is_taken)
 
 
 @pytest.mark.parametrize("exchanged", [(0, 5), (2, 6)])
