@@ -2237,8 +2237,17 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 98
 add_network_report("F01", "Depth-Anything 168: weights of its authors", "depth_anything_v2_vits.pth", b"PK\3\4",
                    "stadia list networks")  # fmt: skip
 add_network_report("F02", "MoGe 25: model.pt", "model.pt", b"PK\3\4", "moge-2-vitl")
-add_network_report("F03", "openvino 7760: a model of OpenVINO", "model.xml", b"<net/>", "stadia export", "openvino")
-add_network_report("F04", "depth-anything-tensorrt 21", "vitb.engine", b"ftrt", "stadia export")
+add_network_report(
+    "F03",
+    "openvino 7760: a model of OpenVINO",
+    "model.xml",
+    b"<net/>",
+    "pass the run that it was exported from",
+    "openvino",
+)
+add_network_report(
+    "F04", "depth-anything-tensorrt 21", "vitb.engine", b"ftrt", "pass the run that it was exported from"
+)
 add_network_report("F05", "desktop2stereo 13: a clone without LFS", "model.safetensors", POINTER, "git lfs pull")
 
 
