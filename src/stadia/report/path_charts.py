@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.metrics.trajectory_metrics import find_jumps
 from stadia.report.charts import INK, PALETTE, SOFT, Chart, LegendRow, label_axis, render_svg
 from stadia.report.run_files import MOTION_NAMES, format_metric, is_finite
 from stadia.report.score_tables import (
@@ -80,14 +79,15 @@ def draw_camera_paths(recording: str, paths: Sequence[DrawnPath], true: DrawnPat
     return charts
 
 
-def draw_positions(positions: NDArray[np.float64], unit: str) -> list[Chart]:
-    """Return charts of one camera path, which is broken where it jumps.
+def draw_positions(positions: NDArray[np.float64], unit: str, gaps: Sequence[int] = ()) -> list[Chart]:
+    """Return charts of one camera path.
 
     positions: (N, 3), x right, y down, z forward.
     unit: unit of the positions.
+    gaps: rows that are not joined with the next one.
     """
     x, y, z = positions.T
-    path = DrawnPath("camera", 0, np.column_stack([x, z]), -y, gaps=find_jumps(positions))
+    path = DrawnPath("camera", 0, np.column_stack([x, z]), -y, gaps=list(gaps))
     charts = draw_camera_paths("the video", [path], DrawnPath("", 0, None), unit=unit)
     return [replace(chart, title=chart.title or "From above", legend=[]) for chart in charts]
 

@@ -133,7 +133,7 @@ def describe_video(job: VideoJob, form: MeasuredForm | None = None) -> ResultPag
     return ResultPage(
         title="Depth of a video",
         images=(),
-        path=draw_positions(positions, unit) if len(positions) > 1 else (),
+        path=draw_positions(positions, unit, find_jumps(positions)) if len(positions) > 1 else (),
         measured=measured,
         video=read_bytes(job.predictions / VIDEO, expected="a video", max_bytes=MAX_SHARED_BYTES),
         verdict=about["verdict"],

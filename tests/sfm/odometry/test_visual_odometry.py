@@ -242,7 +242,7 @@ def test_points_of_unknown_depth_are_not_chosen():
 def test_inverse_depth_up_to_a_shift_is_not_refined():
     room = Room()
     room.depth_scale = DepthScale.AFFINE_INVERSE
-    with refuses(StadiaError, fix="--method"):
+    with refuses(StadiaError, fix="another network"):
         track_camera(room, room.frames, "refined", source="room")
 
 
