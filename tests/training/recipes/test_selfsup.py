@@ -126,7 +126,7 @@ def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: Self
     assert record.focal == pytest.approx((float(K.fx) / K.width,), rel=1e-5)
     (found,) = (one for one in read_valid_findings(run.folder / "findings.jsonl")[0] if one.code == "T40")
     assert run.facts.judged.steps == record.steps
-    longer = found.fix.split("`")[-2].replace("max_steps=5000", "max_steps=2")
+    longer = found.fix.rpartition("train longer: ")[2].replace("max_steps=5000", "max_steps=2")
     result = CliRunner().invoke(app, [*shlex.split(longer)[1:], "--out", str(tmp_path / "longer")])
     assert result.exit_code == 0, "the command of the fix, as printed, takes data and model from the run"
     assert [*(tmp_path / "longer").glob("*/checkpoints/last.safetensors")]
