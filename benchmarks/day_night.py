@@ -9,6 +9,8 @@ compared: a day with each night (darker than NIGHT_LEVELS), and with the next da
 degrees or zoomed by 1 to 4 %, and the change of the measurement is compared with it.
 """
 
+# mypy: disable-error-code="var-annotated, misc, arg-type"
+
 from __future__ import annotations
 
 import csv

@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -118,7 +119,7 @@ def run_plain_loop_with_all(predictor: Predictor, frames: Iterable[Frame], out: 
     (out / "depth").mkdir(parents=True)
     (out / "depth_color").mkdir()
     path: PlainPath | None = None
-    poses, vertices = [], []
+    poses, vertices = list[np.ndarray](), list[bytes]()
     with av.open(str(out / "video.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=rate_hz, options={"crf": "20", "preset": "ultrafast"})
         for frame in frames:
@@ -180,8 +181,8 @@ def main() -> None:
     def write_path(own: Predictor, out: Path) -> None:
         Session(network, given(), PredictOptions(motion="network", video=False, cloud=False), own).write(out)
 
-    def write_all(own: Predictor, out: Path, **left_out: bool | str) -> None:
-        options = PredictOptions(**{"motion": "aligned", **left_out})
+    def write_all(own: Predictor, out: Path, **left_out: Any) -> None:
+        options = replace(PredictOptions(motion="aligned"), **left_out)
         Session(network, given(), options, own).write(out)
 
     runs: dict[str, Callable[[Path], object]] = {

@@ -7,6 +7,8 @@ drawn, or made of a walk (STADIA_REAL_DATA, or ../shared/data); where a thread p
 outcomes are those of public_reports.py. The exit status is 1 for any silent or wrong one.
 """
 
+# mypy: disable-error-code="arg-type, attr-defined, operator, union-attr"
+
 from __future__ import annotations
 
 import argparse
