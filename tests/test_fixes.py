@@ -30,6 +30,7 @@ from stadia.core.errors import StadiaError
 from stadia.scale.camera_height.config import CameraHeightConfig
 from stadia.scale.sources import SCALE_SOURCES
 from stadia.training.recipes import CONFIGS
+from stadia.training.step_measurement import DryRunResult
 
 ROOT = Path(__file__).parents[1]
 FIXES = list_runnable_fixes()
@@ -249,6 +250,8 @@ def test_a_fix_helps(
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setattr("stadia.training.prediction.export.export_onnx", export_at_training_size)
+    monkeypatch.setattr("stadia.training.workflow.estimate_dry_run", lambda recipe, config, data: None)
+    monkeypatch.setattr("stadia.training.workflow.measure_steps", lambda *stage: DryRunResult("cpu", (1,), (1.0,)))
     _execute(tried.prepare)
     if tried.first:
         assert stadia(*shlex.split(tried.first))[0] == 0
