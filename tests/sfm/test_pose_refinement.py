@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from scipy.spatial.transform import Rotation
 
 from stadia.io.records.read import read_reconstruction
@@ -457,3 +458,17 @@ def test_a_covariance_leaves_the_world_free_and_does_not_depend_on_the_order_of_
         assert other.deviations == pytest.approx(found.deviations[order], rel=1e-3)
         assert other.deviations_deg == pytest.approx(found.deviations_deg[order], rel=1e-3)
         assert np.abs(found.of_positions.sum(0)).max() < 1e-6 * np.linalg.norm(found.of_positions)
+
+
+def test_a_matrix_that_rounding_makes_indefinite_is_solved() -> None:
+    """Changes that no match shows have eigenvalues near 0, below 0 by rounding; the others are solved."""
+    random = np.random.default_rng(0)
+    J = random.normal(size=(300, 40)) * np.logspace(0, 5, 40)
+    J[:, -1] = J[:, :-1].sum(1)  # free
+    A = J.T @ J - 1e-3 * np.eye(40)
+    assert np.linalg.eigvalsh(A)[0] < 0
+    right = A @ random.normal(size=(40, 2))
+    solved = pose_deviations._solve(csr_matrix(A), right)
+    np.testing.assert_allclose(A @ solved, right, rtol=0, atol=1e-3 * np.abs(right).max())
+    B = J[:, :30].T @ J[:, :30]
+    np.testing.assert_allclose(pose_deviations._solve(csr_matrix(B), B @ np.ones((30, 1))), 1, atol=1e-4)

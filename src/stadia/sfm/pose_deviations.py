@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import block_diag, cholesky, solve_triangular
-from scipy.sparse import bsr_matrix, coo_matrix, csr_matrix, diags, triu, vstack
+from scipy.linalg import LinAlgError, block_diag, cholesky, solve_triangular
+from scipy.sparse import bsr_matrix, coo_matrix, csr_matrix, diags, eye, triu, vstack
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from stadia.geometry.poses import find_centers, hat
@@ -369,7 +370,25 @@ def _add_up_scores(scores: Any) -> Array:
     return (coo_matrix(signs, (MAX_COLUMNS, points)).tocsr() @ scores).toarray().T
 
 
+RIDGES = (0.0, 1e-12, 1e-9, 1e-6, 1e-5, 1e-4, 1e-3)
+"""Shares of its diagonal that are added to a matrix which rounding makes indefinite, one after the other."""
+
+
 def _solve(A: Any, right: Array) -> Array:
+    """Solve A x = right (N, K) for a sparse positive definite A, whose diagonal is first scaled to 1.
+
+    Images that only turn leave some changes of poses nearly free, so rounding may make A indefinite.
+    """
+    diagonal = A.diagonal()
+    scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    scaled, scaled_right = diags(scale) @ A @ diags(scale), scale[:, None] * right
+    for ridge in RIDGES:
+        with suppress(LinAlgError):
+            return np.asarray(scale[:, None] * _solve_blocks(scaled + ridge * eye(len(scale)), scaled_right))
+    raise LinAlgError("the matrix is not positive definite")
+
+
+def _solve_blocks(A: Any, right: Array) -> Array:
     """Solve A x = right (N, K) for a sparse positive definite A, by the Cholesky factor of its blocks.
 
     In an order in which rows are near the rows that they share images with, only neighboring blocks have entries.
