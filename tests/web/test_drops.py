@@ -92,6 +92,19 @@ def test_the_command_takes_the_result_its_images_and_their_camera(drop: Drop, tm
     assert drop.name_check(90.0)[-1] == "fx=64", "128 pixels wide"
 
 
+def test_a_check_that_is_done_has_its_corrected_files(drop: Drop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check ends in another thread, between any two lines of the description."""
+    describe = drop.job.describe
+
+    def end_and_describe() -> dict[str, object]:
+        drop.fixed, drop.job.state = [drop.corrected / "transforms.json"], "done"
+        return describe()
+
+    monkeypatch.setattr(drop.job, "describe", end_and_describe)
+    about = drop.describe()
+    assert (about["state"], about["has_fixed"]) == ("done", True)
+
+
 def test_frames_are_photos_of_one_shape(drop: Drop, tmp_path: Path) -> None:
     names = {f"{number}.png": encode(make_picture()) for number in range(3)}
     unpack(drop, make_zip({**names, "9.png": encode(make_picture(128, 96))}))

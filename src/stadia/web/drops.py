@@ -239,8 +239,9 @@ class Drop:
 
     def describe(self) -> dict[str, object]:
         """Return what was dropped and the progress of the work on it, as JSON."""
+        job = self.job.describe()  # Before the rest: a job that is done has all of its files.
         known = {"skipped": self.skipped, "is_stored": bool(self.about), "has_fixed": bool(self.fixed)}
-        return {**self.count_files(), **known, "has_page": self.has_page, **self.job.describe()}
+        return {**self.count_files(), **known, "has_page": self.has_page, **job}
 
     def read_image(self) -> NDArray[np.uint8]:
         """Return one of its images, or the first frame of its video (H, W, 3) RGB."""
