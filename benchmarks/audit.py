@@ -1,6 +1,6 @@
 """Audit a dataset with known faults: items of real recordings, one of five disturbed in 12 ways.
 
-    python benchmarks/audit.py --out DIR [--items 60] [--workers 2]
+    python benchmarks/audit.py --out DIR [--items 60] [--workers 2] [--engines local ray dask]
 
 An item is a window of a recording with right poses, under new names, in another world, and at another size of its
 images. One of five is disturbed. An interrupted run resumes, because the audit does. A fault is found if the item is
@@ -8,14 +8,20 @@ doubtful or worse and its cause is named; a right item is accused if a cause is 
 
 A group of common faults has three to five items with one kind of fault, and one right item for each three of them; it
 is named if `find_common_faults` gives its cause for the group.
+
+The items are judged in random order, so that each tenth of the run has disturbed ones, and its rate and memory can be
+compared. Of several engines, the first judges all items. The others judge the first ENGINE_ITEMS, and their verdicts
+are compared with its own.
 """
 
 # mypy: disable-error-code="misc, no-untyped-call, no-untyped-def, var-annotated"
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +30,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 from disturbed_results import (
     Disturbed,
     Recording,
@@ -48,9 +55,11 @@ from harness import REAL_DATA, make_parser, print_table
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from stadia.audit.audit_files import describe_row
 from stadia.audit.common_faults import find_common_faults
 from stadia.audit.judge_item import ItemVerdict, JudgeOptions
 from stadia.audit.run_audit import AuditRequest, run_audit
+from stadia.batches.ledger import LEDGER
 from stadia.core.progress import no_progress
 from stadia.geometry.poses import invert_pose
 from stadia.io.image_files import read_rgb
@@ -80,6 +89,12 @@ SMALL_COUNTS, SMALL_SIDE_PX = (8, 12), 320
 """The same of a small item, and the longer side of its images."""
 
 GROUPS = 50
+
+ENGINE_ITEMS = 60
+"""Number of items that other engines judge too."""
+
+SAMPLE_EVERY_S = 5.0
+"""Seconds between two looks at the ledger and at the memory of all processes."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +243,7 @@ def make_item(item: Item, source: Source, folder: Path, is_small: bool) -> None:
         raise ValueError(f"{item.name}: {source.name} cannot show {item.fault}")
     result = move_world(disturbed.result, random)
     factor = float(random.choice((1.0, 0.8)))
-    (folder / "images").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     for index, name in zip(chosen, names, strict=True):
         image = read_rgb(source.files[index])
         factor = SMALL_SIDE_PX / max(image.shape[:2]) if is_small else factor
@@ -241,18 +256,70 @@ def make_item(item: Item, source: Source, folder: Path, is_small: bool) -> None:
 
 
 def make_data_set(items: Sequence[Item], folder: Path, work: Path, is_small: bool) -> Path:
-    """Write the items that are not there yet, and return a list of all, the disturbed ones first."""
+    """Write the items that are not there yet, and return a list of all in random order."""
     missing = [item for item in items if not (folder / item.name / "transforms.json").is_file()]
     sources = {name: open_source(name, work) for name in {item.source for item in missing}}
     for item in missing:
         make_item(item, sources[item.source], folder / item.name, is_small)
     rows = [
-        f"{item.name},{item.name}/transforms.json,{item.name}/images\n"
-        for item in sorted(items, key=lambda item: not item.fault)
+        f"{items[row].name},{items[row].name}/transforms.json,{items[row].name}/images\n"
+        for row in np.random.default_rng(SEED).permutation(len(items))
     ]
     listed = folder / "items.csv"
     listed.write_text("name,result,images\n" + "".join(rows))
     return listed
+
+
+# -- rate, memory and engines
+
+
+@contextlib.contextmanager
+def sample_run(ledger: Path) -> Iterator[list[tuple[float, int, float]]]:
+    """Collect seconds, items of a ledger, and MB of this process and its children while the block runs."""
+    samples, ended, started_s = list[tuple[float, int, float]](), threading.Event(), time.perf_counter()
+
+    def sample() -> None:
+        while not ended.wait(SAMPLE_EVERY_S):
+            used = 0
+            for process in (own := psutil.Process(), *own.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    used += process.memory_info().rss
+            lines = ledger.read_bytes().count(b"\n") if ledger.is_file() else 0
+            samples.append((time.perf_counter() - started_s, lines, used / 1e6))
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        ended.set()
+        thread.join()
+
+
+def print_tenths(samples: Sequence[tuple[float, int, float]], ledger: Path) -> None:
+    """Print items a second, processor time of an item and the largest memory in each tenth of a run."""
+    if len(samples) < 20:
+        return
+    seconds = np.array([json.loads(line)["seconds"] for line in ledger.read_text().splitlines()])
+    parts = np.array_split(np.array([(0.0, samples[0][1], 0.0), *samples]), 10)
+    ends = [part[-1] for part in parts]
+    begins = [parts[0][0], *ends[:-1]]
+    for number, (part, begin, end) in enumerate(zip(parts, begins, ends, strict=True), 1):
+        rate, spent = (end[1] - begin[1]) / (end[0] - begin[0]), seconds[int(begin[1]) : int(end[1])].mean()
+        print(f"tenth {number}: {rate:.2f} items a second, {spent:.2f} s an item, {part[:, 2].max():.0f} MB")
+
+
+def compare_engine(engine: str, listed: Path, out: Path, judge: JudgeOptions, known: Mapping[str, ItemVerdict]) -> None:
+    """Judge the first items by another engine, and print how many rows of audit.csv differ but for the seconds."""
+    few = listed.with_name(f"first-{ENGINE_ITEMS}.csv")
+    few.write_text("".join(listed.read_text().splitlines(keepends=True)[: ENGINE_ITEMS + 1]))
+    audit = run_audit(AuditRequest(dataset=few, out=out, judge=judge, workers=3, engine=engine), no_progress)
+    rows = [
+        {**describe_row(one, ()), "seconds": 0.0} != {**describe_row(known[one.item], ()), "seconds": 0.0}
+        for one in audit.verdicts
+    ]
+    names = [one.item for one, differs in zip(audit.verdicts, rows, strict=True) if differs]
+    print(f"{engine}, three workers: {len(names)} of {len(rows)} rows of the table differ {names}")
 
 
 # -- scores
@@ -310,6 +377,7 @@ def main() -> None:
     parser.add_argument("--recordings", nargs="*", default=[name for name in RECORDINGS if name not in UNSURE])
     parser.add_argument("--small", action="store_true", help="8 to 12 images of 320 pixels an item")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--engines", nargs="+", default=["local"], help="engines; the first judges all items")
     parser.add_argument("--certainty", type=float, default=0.9)
     options = parser.parse_args()
     items = list_made(options.items, options.recordings)
@@ -319,7 +387,11 @@ def main() -> None:
     started_s = time.perf_counter()
     judge = JudgeOptions(certainty=options.certainty)
     out = options.out / f"audit-{kind}"
-    audit = run_audit(AuditRequest(dataset=listed, out=out, judge=judge, workers=options.workers), no_progress)
+    engine, *others = options.engines
+    request = AuditRequest(dataset=listed, out=out, judge=judge, workers=options.workers, engine=engine)
+    with sample_run(out / LEDGER) as samples:
+        audit = run_audit(request, no_progress)
+    print_tenths(samples, out / LEDGER)
     verdicts = {verdict.item: verdict for verdict in audit.verdicts if verdict.item.split("/")[0] in options.recordings}
     print_table(list(list_scores(items, verdicts)))
     right = [verdicts[item.name] for item in items if not item.fault]
@@ -340,6 +412,8 @@ def main() -> None:
     of_16 = float(np.median(seconds[images <= 16])) if (images <= 16).any() else float("nan")
     print(f"processor: {seconds.mean():.1f} s an item, {of_16:.1f} s one of 16 images")
     print(f"{time.perf_counter() - started_s:.0f} s in all")
+    for other in others:
+        compare_engine(other, listed, options.out / f"audit-{kind}-{other}", judge, verdicts)
     (options.out / f"scores-{kind}.json").write_text(
         json.dumps({"scores": list(list_scores(items, verdicts)), "accused": len(accused), "right": len(right)})
     )

@@ -61,6 +61,9 @@ def test_an_audit_names_what_is_wrong_and_resumes(dataset: Path, tmp_path: Path)
     with (out / TABLE).open() as stream:
         rows = list(csv.DictReader(stream))
     assert [row["item"] for row in rows[:2]] == ["inverted", "damaged"], "the worst first"
+    for row in rows:
+        written = [row[name] for name in row if name.endswith(("_deg", "_share", "_px", "_deviation"))]
+        assert all(float(value) == float(f"{float(value):.4g}") for value in written if value)
     assert {path.stem[:-9] for path in (out / "proof").iterdir()} == {"inverted", "longer"}
     assert "3 of 5 good" in (out / BADGE).read_text()
     page = (out / PAGE).read_text()

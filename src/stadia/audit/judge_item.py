@@ -54,6 +54,9 @@ WATCHED = 16
 MIN_OTHER_SHAPE = 0.02
 """Least difference of the ratio of width to height, as a share, with which an image has another shape."""
 
+DIGITS = 4
+"""Significant digits of measured errors, sizes of causes and certainties. Sums in another order change later ones."""
+
 PROOF = "proof"
 PROOF_WIDTH = 720
 """Width of the picture of a pair of images, pixels."""
@@ -319,8 +322,8 @@ def _describe(
             name=cause.name,
             what=cause.what,
             fix=cause.fix,
-            size=None if cause.size is None else float(cause.size.value),
-            deviation=None if cause.size is None else float(cause.size.deviation),
+            size=None if cause.size is None else _round_known(cause.size.value, DIGITS),
+            deviation=None if cause.size is None else _round_known(cause.size.deviation, DIGITS),
             unit=cause.unit,
             images=len(cause.images),
         )
@@ -334,14 +337,16 @@ def _describe(
         is_bad=verdict.grade is Verdict.UNUSABLE
         or (verdict.are_asked and any(purpose.holds is False for purpose in verdict.purposes)),
         reason=reason,
-        certainty=None if verdict.grade is Verdict.NOT_JUDGED else round(certainty, 4),
+        certainty=None if verdict.grade is Verdict.NOT_JUDGED else _round_known(certainty, DIGITS),
         images=len(chosen),
         causes=causes,
         holds={purpose.purpose.key: purpose.holds for purpose in verdict.purposes},
         error={
-            name: (float(one.value), float(one.deviation))
+            name: (value, deviation)
             for name, one in measured.items()
-            if one is not None and np.isfinite(one).all()
+            if one is not None
+            and (value := _round_known(one.value, DIGITS)) is not None
+            and (deviation := _round_known(one.deviation, DIGITS)) is not None
         },
         camera=_describe_camera(given, posed, chosen),
         depth=_round_known(depth),
@@ -356,7 +361,8 @@ def _describe_camera(given: Reconstruction, posed: PosedImages, chosen: Sequence
     K, sizes = posed.K[places], posed.sizes[places]
     cameras, counts = np.unique(np.column_stack((K.reshape(-1, 9), sizes)), axis=0, return_counts=True)
     fx, _, cx, _, fy, cy, *_, width, height = cameras[counts.argmax()].tolist()
-    return {"fx": fx, "fy": fy, "cx": cx, "cy": cy, "width": width, "height": height}
+    values = {"fx": fx, "fy": fy, "cx": cx, "cy": cy, "width": width, "height": height}
+    return {name: float(f"{value:.6g}") for name, value in values.items()}
 
 
 def _measure_scene(given: Reconstruction, own: ImageMatches) -> tuple[float, float]:
@@ -370,8 +376,9 @@ def _measure_scene(given: Reconstruction, own: ImageMatches) -> tuple[float, flo
     return float(np.median(distances)) if len(distances) else float("nan"), float(np.median(steps))
 
 
-def _round_known(value: float) -> float | None:
-    return float(f"{value:.6g}") if np.isfinite(value) else None
+def _round_known(value: float, digits: int = 6) -> float | None:
+    """Return a value with so many significant digits; None if it is not finite."""
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else None
 
 
 def hash_image(image: NDArray[np.uint8]) -> str:
