@@ -190,6 +190,9 @@ FAULTS: Mapping[str, tuple[tuple[str, ...], tuple[float, ...], Any]] = {
 }
 """Causes of which one is to be named, sizes from subtle to plain, and the function that makes the fault."""
 
+OF_FILES = ("convention",)
+"""Faults of the poses as they are written. They come after the change of the world, the others before it."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -233,6 +236,8 @@ def make_item(item: Item, source: Source, folder: Path, is_small: bool) -> None:
         truth = replace(
             source.truth.rows(chosen), names=tuple(names), times_s=None, times_ns=None, frames=None, notes=()
         )
+        if item.fault in OF_FILES:
+            truth = move_world(truth, random)
         disturbed = Disturbed(truth)
         if item.fault:
             blank = ImageMatches(tuple(names), truth.sizes, [], None, is_ordered=True)
@@ -241,7 +246,7 @@ def make_item(item: Item, source: Source, folder: Path, is_small: bool) -> None:
             break
     else:
         raise ValueError(f"{item.name}: {source.name} cannot show {item.fault}")
-    result = move_world(disturbed.result, random)
+    result = disturbed.result if item.fault in OF_FILES else move_world(disturbed.result, random)
     factor = float(random.choice((1.0, 0.8)))
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for index, name in zip(chosen, names, strict=True):

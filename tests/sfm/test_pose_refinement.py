@@ -345,6 +345,26 @@ def test_a_camera_that_may_be_off_makes_poses_uncertain() -> None:
     assert (open_ > known).all()
 
 
+def test_a_point_at_a_camera_determines_nothing() -> None:
+    """It has any pixel, so that deviations are those without it, and no rounding makes their matrix indefinite."""
+    exact = make_exact_map(T_TRUE, np.ones((COUNT, 80), bool))
+    inside = np.array([0.0, 0.0, 4e-10, 1.0])
+    point = (np.linalg.inv(T_TRUE[3]) @ inside)[:3]
+    at = np.column_stack((np.arange(COUNT), np.full(COUNT, 80)))
+    xy = np.full((COUNT, 2), 200.0)
+    more = replace(
+        exact,
+        points=np.vstack((exact.points, point)),
+        colors=np.zeros((81, 3), np.uint8),
+        observed=np.vstack((exact.observed, at[3:5])),
+        xy=np.vstack((exact.xy, xy[3:5])),
+    )
+    cameras = np.zeros(COUNT, np.intp)
+    for free in ("focal", "center"):
+        found, other = (measure_free_cameras(one, cameras, (free,)) for one in (exact, more))
+        assert other == pytest.approx(found, rel=0.02)
+
+
 def test_a_gain_is_sure_only_beyond_the_scatter_of_pairs() -> None:
     random = np.random.default_rng(0)
     errors = [(np.abs(random.normal(size=40)), np.full(40, np.nan)) for _ in range(30)]

@@ -156,6 +156,11 @@ MAX_COLUMNS = 1500
 signs, which changes deviations by about 2 %.
 """
 
+NEAREST = 0.01
+"""Least distance of a point in front of a camera, as a share of the median distance. One at the camera itself moves by
+any number of pixels, and rounding would decide what it determines.
+"""
+
 BATCH = 16384
 """Number of observations that are differentiated at one time."""
 
@@ -433,12 +438,13 @@ def _eliminate_points(
     sparse: SparseMap, cameras: NDArray[np.intp], lens: NDArray[np.intp], shared_px: float
 ) -> _Information:
     """Return what observations determine of all images and of the parameters `lens` of each camera, numbers in FREE."""
+    unit = max(float(np.median(np.abs(sparse.in_camera()[:, 2]))), 1e-12)
+    sparse = select_observations(sparse, sparse.in_camera()[:, 2] > NEAREST * unit)
     order = np.argsort(sparse.observed[:, 1], kind="stable")
     sparse = replace(sparse, observed=sparse.observed[order], xy=sparse.xy[order])
     count, points, parameters = len(sparse.frames), len(sparse.points), len(lens) * (int(cameras.max()) + 1)
     poses, width = 6 * count, 6 * count + parameters
     inside = sparse.in_camera()
-    unit = max(float(np.median(np.abs(inside[:, 2]))), 1e-12)
     noise = max(measure_noise_px(sparse), MIN_NOISE_PX)
     residuals = sparse.residuals_px() / noise
     robust = 1 / np.sqrt(1 + (np.linalg.norm(residuals, axis=1) / CAUCHY) ** 2)
