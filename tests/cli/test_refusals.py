@@ -1,5 +1,6 @@
 """A mistake on the command line is one line with what was found, what is expected, and what to do."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -104,3 +105,18 @@ def test_a_number_that_is_not_finite_is_refused(
     option = line.rpartition(" ")[2]
     assert (code, err.count("\n")) == (2, 1)
     assert f"{option}: found {value}; expected a finite number" in err or f"'{option}'" in err
+
+
+def test_a_map_that_names_no_source_asks_for_the_images(
+    tmp_path: Path, stadia: Callable[..., tuple[int, str, str]]
+) -> None:
+    """It was an internal error: Invalid name ''."""
+    camera = {"origin": "given", "focal_px": 100.0, "center_px": [50.0, 30.0], "distortion": [0.0] * 4}
+    camera |= {"height": 60, "width": 100, "intervals_95": {}}
+    record = {"format": "stadia-map", "fingerprint": "0", "camera": camera, "frames": []}
+    (tmp_path / "room.map").mkdir()
+    (tmp_path / "room.map" / "map.json").write_text(json.dumps(record))
+    code, _, err = stadia("check", tmp_path / "room.map")
+    assert code == 2
+    assert "names no source" in err
+    assert "room.map --images VIDEO" in err

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from stadia.core.errors import DataError
+from stadia.data.camera_file import CameraRequest, write_camera_file
 from stadia.data.formats.photo_lens import describe_crop, read_lens
 from stadia.data.lens_distortion import FITS, fit_camera
 from stadia.data.video.video_camera import find_layout, fit_to_size
@@ -70,6 +71,9 @@ def test_a_panorama_is_refused(tmp_path: Path) -> None:
     Image.fromarray(make_picture()).save(tmp_path / "pano.jpg", xmp=xmp)
     with pytest.raises(DataError, match="panorama"):
         read_lens(tmp_path / "pano.jpg")
+    for given in ({"fov_deg": 60.0}, {"focal_px": 700.0}, {"focal_mm": 26.0}):
+        with pytest.raises(DataError, match="panorama"):
+            write_camera_file(CameraRequest(source=tmp_path / "pano.jpg", **given))
 
 
 # -- videos

@@ -21,6 +21,7 @@ from stadia.geometry.cameras import make_K
 from stadia.geometry.conventions import LLFF
 from stadia.geometry.lens import Lens, distort
 from stadia.geometry.panorama import project_rays as project_panorama
+from stadia.geometry.poses import invert_pose
 from stadia.io.records.colmap import ColmapCamera, fit_distortion, split_camera
 from stadia.io.records.formats import Format
 from stadia.io.records.json_scenes import write_transforms
@@ -519,6 +520,23 @@ def test_the_focal_lengths_of_metashape_differ_by_b1(tmp_path: Path) -> None:
     text = (CASES / "metashape-cameras" / "cameras.xml").read_text()
     (tmp_path / "a.xml").write_text(text.replace("<cx>-0.25</cx>", "<cx>-0.25</cx><b1>2</b1>"))
     assert read_reconstruction(tmp_path / "a.xml").K[0, [0, 1], [0, 1]].tolist() == [52, 50]
+
+
+def test_cameras_of_a_rig_of_metashape_have_the_pose_of_their_master(tmp_path: Path) -> None:
+    """EyefulTower 10: only the images of the first camera have a transform."""
+    mount = "<rotation>0 -1 0 1 0 0 0 0 1</rotation><location>0.5 0 0</location>"
+    camera = '<camera id="0" sensor_id="0" label="a"><transform>1 0 0 2 0 1 0 3 0 0 1 4 0 0 0 1</transform></camera>'
+    slave = '<camera id="1" sensor_id="1" master_id="0" label="b"/>'
+    other = '<camera id="2" sensor_id="1" master_id="7" label="c"/>'
+    sensors = f'<sensor id="0"/><sensor id="1" master_id="0">{mount}</sensor>'
+    (tmp_path / "cameras.xml").write_text(
+        f"<document><chunk><sensors>{sensors}</sensors><cameras>{camera}{slave}{other}</cameras></chunk></document>"
+    )
+    read = read_reconstruction(tmp_path / "cameras.xml")
+    T = invert_pose(read.T_camera_world[read.names.index("b")])
+    np.testing.assert_allclose(T[:3], [[0, -1, 0, 2.5], [1, 0, 0, 3], [0, 0, 1, 4]], atol=1e-12)
+    assert len(read.trajectory()) == 2
+    assert any("poses of 1 images are those of their master" in note for note in read.notes)
 
 
 def test_an_image_without_a_pose_shifts_no_other_pose(tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ def test_wrong_numbers_of_npz_are_refused(tmp_path: Path, change: str, value: fl
         read_reconstruction(write_npz(tmp_path, change, value))
 
 
+def test_poses_of_npz_without_numbers_leave_a_gap(tmp_path: Path) -> None:
+    """ScanNet has -inf where tracking was lost."""
+    read = read_reconstruction(write_npz(tmp_path, "position", -np.inf))
+    assert read.trajectory().frame_numbers.tolist() == [0, 2]
+    assert any("1 of 3 poses have inf or NaN" in note for note in read.notes)
+
+
 @pytest.mark.parametrize("cameras", [[[]], [{"perspective": None}], [], None])
 def test_a_glb_without_a_camera_is_refused(tmp_path: Path, cameras: object) -> None:
     with refuses(DataError, where="a.glb"):

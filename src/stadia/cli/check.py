@@ -134,9 +134,11 @@ def _find_images(folder: Path) -> Path | None:
         return images if images.is_dir() else None
     if not (folder / RECORD).is_file():
         return None
-    images = folder.resolve().with_name(Path(read_map(folder).source).name)
-    if not images.exists():
-        found, fix = f"a map, without {images.name} next to it", f"stadia check {folder} --images VIDEO"
+    name = Path(read_map(folder).source).name
+    images = folder.resolve().parent / name
+    if not name or not images.exists():
+        found = f"a map, without {name} next to it" if name else "a map whose map.json names no source"
+        fix = f"stadia check {folder} --images VIDEO"
         raise DataError(folder, found=found, expected="the video or the images of the map", fix=fix)
     return images
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.data.config import CameraConfig
-from stadia.data.formats.photo_lens import describe_crop, full_frame_width_mm, read_lens
+from stadia.data.formats.photo_lens import describe_crop, full_frame_width_mm, read_lens, refuse_panorama
 from stadia.data.lens_distortion import (
     DistortedCamera,
     find_other_order,
@@ -281,6 +281,7 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
         return fit_to_size(known, source, height, width, request.calibration), origin, notes
     if request.fit is not None:
         raise ConfigError("--fit", found="no --calibration", expected="both", fix="pass --calibration FILE")
+    refuse_panorama(source)
     if request.fov_deg is not None:
         config, origin = CameraConfig(horizontal_fov_deg=request.fov_deg), f"field of view {request.fov_deg:g} degrees"
     elif request.focal_px is not None:

@@ -63,12 +63,7 @@ def _read_photo(path: Path) -> tuple[float, float] | None:
     with open_photo(path) as photo:
         entries: dict[int, Any] = dict(photo.getexif().get_ifd(_EXIF_IFD))
         size = photo.size
-    if kind := read_projection(path):
-        found, fix = (
-            f"a panorama: its XMP states GPano:ProjectionType {kind}",
-            f"use `stadia predict`, or {CUT_PANORAMA}",
-        )
-        raise DataError(path, found=found, expected="a picture of a pinhole camera", fix=fix)
+    refuse_panorama(path)
     if focal_mm := _as_number(entries.get(_FOCAL_35MM)):
         return focal_mm, full_frame_width_mm(*size)
     focal_mm, per_unit = _as_number(entries.get(_FOCAL_MM)), _as_number(entries.get(_PER_UNIT))
@@ -77,6 +72,21 @@ def _read_photo(path: Path) -> tuple[float, float] | None:
     if not focal_mm or not per_unit or unit_mm is None:
         return None
     return focal_mm, pixels / per_unit * unit_mm
+
+
+def refuse_panorama(path: Path) -> None:
+    """Raise DataError if the XMP data of a photo state that it is a panorama, which has no focal length.
+
+    path: the photo, a folder of photos (the first is read), or another file.
+    """
+    if path.is_dir():
+        path = list_images(path)[0]
+    if path.suffix.lower() in IMAGE_SUFFIXES and (kind := read_projection(path)):
+        found, fix = (
+            f"a panorama: its XMP states GPano:ProjectionType {kind}",
+            f"use `stadia predict`, or {CUT_PANORAMA}",
+        )
+        raise DataError(path, found=found, expected="a picture of a pinhole camera", fix=fix)
 
 
 def read_projection(path: Path) -> str:

@@ -234,10 +234,11 @@ def read_network_npz(path: Path) -> Reconstruction:
     sizes = np.concatenate([sizes for _, _, sizes in parts])
     is_named = len(files) > 1 and len(T) == len(files)
     names = [file.stem for file in files] if is_named else None
+    lost = int((~np.isfinite(T).all(axis=(1, 2))).sum())
+    note = f"'{pose_name}' is read as {format.direction}"
+    note += f"; {lost} of {len(T)} poses have inf or NaN, and are left out" if lost else ""
     return replace(
-        make_reconstruction(
-            path, T, f"'{pose_name}' is read as {format.direction}", names=names, format="npz", pose_format=format
-        ),
+        make_reconstruction(path, T, note, names=names, format="npz", pose_format=format),
         K=K,
         sizes=sizes,
         depth=_find_npz_depth(files[0], len(T)) if len(files) == 1 else None,
@@ -263,10 +264,6 @@ def _read_arrays(path: Path, format: Format, pose_name: str) -> tuple[Array, Arr
     if poses.ndim != 3 or poses.shape[1:] not in ((3, 4), (4, 4)) or not 0 < len(poses) <= MAX_POSES:
         raise _make_shape_error(path, pose_name, poses, "(N, 3, 4) or (N, 4, 4)")
     count = len(poses)
-    lost = ~np.isfinite(poses).all(axis=(1, 2))
-    if lost.any():
-        where = f"{path}, array '{pose_name}', pose {int(np.argmax(lost))}"
-        raise DataError(where, found="inf or NaN", expected="numbers", fix="leave the image out")
     T = make_poses(poses.reshape(count, -1), format, lambda row: f"{path}, array '{pose_name}', pose {row}")
     size = _find_size(path, names, count)
     if name := _first(formats.NPZ_INTRINSICS, names):

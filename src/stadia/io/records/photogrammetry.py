@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -228,11 +229,19 @@ _HEAD_CHARACTERS = 1 << 16
 
 
 def _list_metashape(path: Path, text: str) -> Listing:
-    """List the cameras of the XML that Metashape exports. Of several components, the largest one is used."""
+    """List the cameras of the XML that Metashape exports. Of several components, the largest one is used.
+
+    In a multi-camera system only the images of the master have a pose. An image of another camera gets the pose of its
+    master, moved by `location` and turned by `rotation` of its sensor.
+
+    Source: Metashape Python Reference, Sensor.location and Sensor.rotation: the camera in the axes of its master.
+    """
     tree = parse_xml(path, text, EXPECTED)
     chunk = next((one for one in (tree, *tree.iter("chunk")) if one.find("cameras") is not None), tree)
-    cameras = dict[object, Mapping[str, Any]]()
+    cameras, mounts = dict[object, Mapping[str, Any]](), dict[str | None, Array]()
     for sensor in chunk.iter("sensor"):
+        if sensor.get("master_id") is not None and (mount := _read_mount(sensor)) is not None:
+            mounts[sensor.get("id")] = mount
         known = {one.get("class", ""): one for one in sensor.iter("calibration")}
         calibration = next((known[name] for name in ("adjusted", "", "initial") if name in known), None)
         if calibration is not None:
@@ -244,16 +253,36 @@ def _list_metashape(path: Path, text: str) -> Listing:
     listed = [camera for camera in chunk.iter("camera") if camera.get("label") is not None]
     components = Counter(camera.get("component_id") for camera in listed if camera.find("transform") is not None)
     largest = components.most_common(1)[0][0] if components else None
-    shots = [
-        Shot(
-            str(camera.get("label")),
-            (camera.findtext("transform") or "").split()[:12] if camera.get("component_id") == largest else (),
-            camera.get("sensor_id"),
-        )
+    poses: list[Sequence[Any]] = [
+        (camera.findtext("transform") or "").split()[:12] if camera.get("component_id") == largest else ()
         for camera in listed
     ]
-    notes = (f"the largest of {len(components)} components is read",) if len(components) > 1 else ()
-    return Listing(formats.METASHAPE, shots, cameras, notes)
+    pose_of = {camera.get("id"): pose for camera, pose in zip(listed, poses, strict=True)}
+    shots, mounted = list[Shot](), 0
+    for camera, pose in zip(listed, poses, strict=True):
+        master = parse_numbers(pose_of.get(camera.get("master_id", ""), ()))
+        mount = mounts.get(camera.get("sensor_id"))
+        if not pose and len(master) == _MATRIX_NUMBERS and mount is not None:
+            T_world_master = np.vstack([master.reshape(3, 4), [0.0, 0, 0, 1]])
+            pose, mounted = (T_world_master @ mount)[:3].ravel().tolist(), mounted + 1
+        shots.append(Shot(str(camera.get("label")), pose, camera.get("sensor_id")))
+    notes = [f"the largest of {len(components)} components is read"] if len(components) > 1 else []
+    if mounted:
+        notes.append(f"poses of {mounted} images are those of their master, moved by the mount of their sensor")
+    return Listing(formats.METASHAPE, shots, cameras, tuple(notes))
+
+
+_MATRIX_NUMBERS = 12
+
+
+def _read_mount(sensor: ElementTree.Element) -> Array | None:
+    """Return the pose (4, 4) of a sensor in the axes of its master; None without its rotation and location."""
+    R, t = (parse_numbers((sensor.findtext(name) or "").split()) for name in ("rotation", "location"))
+    if len(R) != 9 or len(t) != 3:
+        return None
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = R.reshape(3, 3), t
+    return T
 
 
 def _list_realitycapture(path: Path, text: str) -> Listing:
