@@ -173,7 +173,9 @@ def test_the_cause_is_named_with_its_size_and_undone(name: str) -> None:
 @pytest.mark.slow
 def test_the_wrong_images_are_named() -> None:
     assert set(judge("swapped-images").causes[0].images) == {"0003.png", "0009.png"}
-    assert judge("wrong-images").causes[0].images == ("0006.png",)
+    cause = judge("wrong-images").causes[0]
+    assert cause.images == ("0006.png",)
+    assert cause.what.endswith(": 0006.png")
 
 
 BLOCK = 9

@@ -40,6 +40,7 @@ from stadia.judge.reconstructions.depth_meaning import measure_depth
 from stadia.judge.reconstructions.result_convention import (
     CAMERA_CHANGES,
     GIVEN,
+    HALF_CHANGES,
     POSE_CHANGES,
     POSE_TEXTS,
     Convention,
@@ -255,6 +256,21 @@ def test_the_cure_undoes_poses_and_axes(poses: str, axes: tuple[float, ...]) -> 
         return
     assert search.found is not None
     assert search.found.fits > 0.8
+    cured = apply_convention(replace(RIGHT, T_camera_world=T), MATCHES, search.found.convention)
+    assert measure_difference_deg(cured, T_TRUE) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("poses", "axes"),
+    [("transposed half x and y", (-1.0, -1, 1)), ("half y and z", (1.0, 1, 1)), ("half all axes", (1.0, 1, 1))],
+)
+def test_the_cure_undoes_half_a_conversion(poses: str, axes: tuple[float, ...]) -> None:
+    """CUT3R 67: R was PyTorch3D's, and t OpenCV's. nerf-from-image 18: t took the other sign with the axes."""
+    T = HALF_CHANGES[poses](np.diag([*axes, 1.0]) @ T_TRUE)
+    search = search_conventions(replace(RIGHT, T_camera_world=T), MATCHES)
+    assert search.found is not None
+    assert "different axes" in search.found.what
+    assert ("PyTorch3D" in search.found.what) == poses.startswith("transposed")
     cured = apply_convention(replace(RIGHT, T_camera_world=T), MATCHES, search.found.convention)
     assert measure_difference_deg(cured, T_TRUE) < 0.01
 

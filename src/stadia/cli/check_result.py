@@ -98,8 +98,9 @@ def check_result(result: Path, options: ResultOptions) -> None:
 
         from stadia.cli.result_page import Correction, write_page
         from stadia.judge.reconstructions.check_reconstruction import judge_reconstruction, replace_camera
+        from stadia.judge.reconstructions.model_points import add_model_note
 
-        reconstruction = replace_camera(reconstruction, matches, camera)
+        reconstruction = replace_camera(add_model_note(reconstruction), matches, camera)
         for _ in bars.track(range(1), 1, "judging"):
             verdict = judge_reconstruction(reconstruction, matches, purposes, bars.track)
     record, fix = describe_verdict(verdict), None

@@ -466,6 +466,10 @@ def _split_wrong(
         yield rest
 
 
+LISTED = 4
+"""Most wrong images that a cause names; all are in its `images`."""
+
+
 def _explain_wrong(part: PoseDifference, block: NDArray[np.bool_], names: Sequence[str]) -> Explanation:
     """Explain an error by the wrong poses of some images.
 
@@ -478,12 +482,14 @@ def _explain_wrong(part: PoseDifference, block: NDArray[np.bool_], names: Sequen
     """
     rows, T_given, T_adjusted = part.rows[block], part.T_given[block], part.T_adjusted[block]
     degrees, share = float(np.median(part.degrees[block])), float(np.median(part.shares[block]))
+    images = tuple(names[row] for row in rows)
+    listed = ", ".join(images[:LISTED]) + f" and {len(images) - LISTED} more" * (len(images) > LISTED)
     cause = Cause(
         "wrong-images",
         f"{len(rows)} of {len(part.rows)} images have a wrong pose, by {degrees:.2g} degrees and {share:.2g} "
-        "of the extent",
+        f"of the extent: {listed}",
         "take the poses that their matches give",
-        tuple(names[row] for row in rows),
+        images,
         *((Measured(share, 0.0), "share") if share * DEG_PER_SHARE > degrees else (Measured(degrees, 0.0), "degrees")),
     )
     rival = None

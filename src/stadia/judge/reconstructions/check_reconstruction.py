@@ -30,6 +30,7 @@ from stadia.judge.reconstructions.depth_meaning import (
     measure_rays,
 )
 from stadia.judge.reconstructions.look_alikes import LookAlikes, find_look_alikes, measure_overlaps
+from stadia.judge.reconstructions.model_points import add_model_note
 from stadia.judge.reconstructions.result_convention import GIVEN, Convention, apply_convention
 from stadia.sfm.image_matches import ImageMatches, check_images, match_images
 from stadia.sfm.map_evidence import MAX_CONTRADICTING, MAX_ERROR, MatchAgreement, group_frames
@@ -180,6 +181,7 @@ def check_reconstruction(
     """
     reconstruction = read_reconstruction(Path(path))  # a wrong file is found before the images are matched
     check_images(reconstruction, images)
+    reconstruction = add_model_note(reconstruction)
     matches = match_images(images, work, track)
     return judge_reconstruction(replace_camera(reconstruction, matches, camera), matches, purposes)
 

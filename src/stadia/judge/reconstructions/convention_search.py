@@ -23,6 +23,7 @@ from stadia.judge.reconstructions.result_convention import (
     Convention,
     describe_convention,
     list_flat_axes,
+    list_half_turned,
     list_named_turns,
     name_camera,
     order_rows,
@@ -159,6 +160,7 @@ class ConventionSearch:
 def list_singles(scorer: ConventionScorer) -> list[Convention]:
     """List the conventions of one change, or of poses and axes together."""
     found = [Convention(poses=poses, axes=axes) for poses in POSE_CHANGES for axes in list_flat_axes()]
+    found += list_half_turned()
     found += list_orders(scorer)
     return found + list_cameras(scorer)
 

@@ -69,6 +69,43 @@ POSE_CHANGES: Mapping[str, Callable[[Array], Array]] = {
 Those with "inverse" were made before the poses were inverted, as by a converter of world-to-camera poses.
 """
 
+
+def _negate_translations(signs: Sequence[float], T: Array) -> Array:
+    """Return matrices (N, 4, 4) whose translations have other signs along the axes."""
+    changed = T.copy()
+    changed[:, :3, 3] *= signs
+    return changed
+
+
+def _transpose_and_negate(signs: Sequence[float], T: Array) -> Array:
+    return _negate_translations(signs, transpose_rotations(T))
+
+
+HALF_TURNS: Mapping[str, tuple[float, float, float]] = {
+    "x and y": (-1.0, -1.0, 1.0),
+    "y and z": (1.0, -1.0, -1.0),
+    "x and z": (-1.0, 1.0, -1.0),
+    "all axes": (-1.0, -1.0, -1.0),
+}
+"""Axes along which translations have another sign than rotations: only one of both was converted between programs."""
+
+HALF_CHANGES: Mapping[str, Callable[[Array], Array]] = {
+    **{f"half {axes}": partial(_negate_translations, signs) for axes, signs in HALF_TURNS.items()},
+    **{f"transposed half {axes}": partial(_transpose_and_negate, signs) for axes, signs in HALF_TURNS.items()},
+}
+"""Rare mistakes as in POSE_CHANGES: poses of which rotation or translation alone was converted to other axes."""
+
+
+def list_half_turned() -> list[Convention]:
+    """Return the conventions of HALF_CHANGES, each as it is and with the other axes of its rotations."""
+    found = list[Convention]()
+    for poses in HALF_CHANGES:
+        signs = HALF_TURNS[poses.partition("half ")[2]]
+        axes = [GIVEN.axes] + [tuple(np.diag(signs).ravel().tolist())] * int(np.prod(signs) > 0)
+        found += [Convention(poses=poses, axes=one) for one in axes]
+    return found
+
+
 C2W, W2C = Direction.CAMERA_TO_WORLD, Direction.WORLD_TO_CAMERA
 
 POSE_TEXTS: Mapping[tuple[str, Direction], tuple[str, str]] = {
@@ -221,7 +258,8 @@ def change_poses(T_camera_world: Array, convention: Convention, format: Format) 
     changed, known = T_camera_world.copy(), np.isfinite(T_camera_world).all(axis=(1, 2))
     if convention.poses != "given":
         written = write_poses(invert_pose(T_camera_world[known]), format.axes, format.direction)
-        T_world_camera = read_poses(POSE_CHANGES[convention.poses](written), format.axes, format.direction)
+        change = {**POSE_CHANGES, **HALF_CHANGES}[convention.poses]
+        T_world_camera = read_poses(change(written), format.axes, format.direction)
         changed[known] = invert_pose(T_world_camera)
     turn = np.eye(4)
     turn[:3, :3] = convention.R
@@ -325,6 +363,13 @@ def describe_convention(convention: Convention, reconstruction: Reconstruction, 
 
 
 def _describe_poses(mistake: str, format: Format) -> tuple[str, str]:
+    transposed, is_half, axes = mistake.partition("half ")
+    if is_half:
+        what = f"the rotations and the translations have different axes: {axes} of the translations have the other sign"
+        fix = f"negate {axes} of the translations of the {format.direction} matrices"
+        if not transposed:
+            return what, fix
+        return f"{what}, and the rotations are transposed (as PyTorch3D has them)", f"transpose each rotation; {fix}"
     name, _, inverse = mistake.partition(", ")
     what, fix = POSE_TEXTS[name, OTHER[format.direction] if inverse else format.direction]
     if name.startswith("w ") and "qw" not in format.columns:
