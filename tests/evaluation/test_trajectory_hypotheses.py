@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from stadia.evaluation.trajectory_hypotheses import (
     explain_order,
     find_time_offset,
     fit_lever_arm,
+    note_bursts,
     note_clock_rate,
+    note_frame_rate,
     note_unrelated_rotations,
 )
 from stadia.geometry.conventions import QuaternionOrder, reorder_quaternions
@@ -210,3 +213,31 @@ def test_rotations_of_another_path_are_named() -> None:
     (note,) = (note for note in score_trajectory(Trajectory(wrong), Trajectory(T)).notes if "positions fit" in note)
     assert "degrees that were read as radians" in note
     assert note_unrelated_rotations(Trajectory(T), Trajectory(T)) is None
+
+
+def test_times_of_a_delivery_in_bursts_are_named() -> None:
+    """Cerberus2.0 6: poses of a motion capture wait, and are then published together."""
+    T, times, rng = drive(400), 1e9 + np.arange(400) / 50, np.random.default_rng(7)
+    published, latest = times.copy(), 0.0
+    for row in range(len(times)):
+        wait = rng.exponential(0.12) if rng.random() < 0.12 else 0.001
+        latest = published[row] = max(latest + 3e-6, times[row] + wait)
+    reference = Trajectory(T, published, "ref.txt")
+    (note,) = (one for one in score_trajectory(Trajectory(T, times), reference).notes if "bursts" in one)
+    assert note.startswith("the times of ref.txt")
+    gained = re.search(r"ATE is (\S+) m \((\S+) m now", note)
+    assert gained is not None
+    assert float(gained[1]) < 0.1 * float(gained[2])
+    assert note_bursts(Trajectory(T, times), Trajectory(T, times + rng.normal(0, 0.001, 400)), 0.01) is None
+    lost = np.delete(np.arange(400), np.arange(100, 200, 3))
+    assert note_bursts(Trajectory(T[lost], times[lost]), Trajectory(T, times), 0.01) is None
+
+
+def test_times_of_some_frames_against_rows_of_all_are_named() -> None:
+    """MASt3R-SLAM 81: every tenth frame of a video, and ScanNet's poses of all frames, some without a pose."""
+    T, known = drive(150), np.delete(np.arange(150), np.arange(40, 44))
+    reference = Trajectory(T[known], name="poses.npz", frames=known)
+    estimated = Trajectory(T[::10], np.arange(0, 150, 10) / 30, "est.txt")
+    (note,) = (one for one in score_trajectory(estimated, reference).notes if "a second" in one)
+    assert "write the time k / 30 in front of row k of poses.npz" in note
+    assert note_frame_rate(Trajectory(T[known], known / 30.0), replace(reference, frames=known)) is None

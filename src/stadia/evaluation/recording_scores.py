@@ -18,7 +18,13 @@ from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.protocol_search import LabeledMap, ProtocolSearch
 from stadia.evaluation.protocols import Protocol
 from stadia.evaluation.steady_depth import FlickerScore
-from stadia.evaluation.trajectory_hypotheses import note_clock_rate, note_hypotheses, note_offsets
+from stadia.evaluation.trajectory_hypotheses import (
+    note_bursts,
+    note_clock_rate,
+    note_frame_rate,
+    note_hypotheses,
+    note_offsets,
+)
 from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import atomic_write
 from stadia.io.input_files import read_text
@@ -210,7 +216,8 @@ def score_trajectory(
     ratio = length_ratio(fitted.T_world_camera, truth) if alignment in UNSCALED_ALIGNMENTS else None
     if ratio is not None and not MIN_LENGTH_RATIO <= ratio <= MAX_LENGTH_RATIO:
         notes.append(_note_length(ratio, P, truth))
-    explained = note_hypotheses(P, Q, alignment)
+    of_times = note_frame_rate(estimated, reference) or note_bursts(estimated, reference, max_difference_s)
+    explained = [of_times] if of_times else note_hypotheses(P, Q, alignment)
     notes += explained or note_offsets(estimated, reference, (P, Q), max_difference_s)
     interval = None
     if rpe_interval_s is not None:

@@ -6,12 +6,12 @@ the fix.
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment, linprog
 from scipy.spatial.distance import cdist
 
 from stadia.core.errors import DataError, GeometryError
@@ -412,6 +412,99 @@ def note_clock_rate(estimated: Trajectory, reference: Trajectory, max_difference
     what = f"the whole of {estimated.name} fits the whole of {reference.name} at another rate of its clock"
     gain = f"with its times multiplied by {rate:.4g}, {count} poses have a partner, and ATE is {ate_m:.3g} m by sim3"
     return f"{what}, as a time lapse or another frame rate has it: {gain}. Fix: multiply its times by {rate:.4g}"
+
+
+FRAME_RATES = (1, 2, 5, 10, 12, 15, 20, 24, 25, 30, 50, 60, 90, 100, 120)
+"""Frames in a second, of videos and cameras, at which the times of a path are compared with rows without times."""
+
+MAX_OFF_FRAME = 0.1
+"""Largest distance of a time from that of a frame, as a share of the time between frames."""
+
+
+MIN_FRAMES = 8
+"""Fewest poses whose positions show which frames they are."""
+
+
+def note_frame_rate(estimated: Trajectory, reference: Trajectory) -> str | None:
+    """Return a sentence if the times of a path are those of some frames of the other, which has a row for each frame.
+
+    estimated, reference: trajectories, of which one has times.
+    """
+    timed, numbered = (reference, estimated) if estimated.times_s is None else (estimated, reference)
+    if timed.times_s is None or numbered.times_s is not None or timed.frames is not None:
+        return None
+    with suppress(DataError, GeometryError):
+        P, Q = associate_trajectories(estimated, reference)
+        as_rows, found = _fit_ate(P.T_world_camera, Q.T_world_camera), list[tuple[float, int]]()
+        for rate in FRAME_RATES:
+            frames = np.rint(rate * timed.times_s).astype(np.intp)
+            is_frame = (np.abs(rate * timed.times_s - frames) <= MAX_OFF_FRAME).all()
+            if not is_frame or not (np.diff(frames) > 0).all() or frames[-1] > numbered.frame_numbers[-1]:
+                continue
+            common, row, row_numbered = np.intersect1d(frames, numbered.frame_numbers, return_indices=True)
+            if len(common) >= MIN_FRAMES:
+                ate_m = _fit_ate(timed.T_world_camera[row], numbered.T_world_camera[row_numbered])
+                found.append((ate_m, rate))
+        ate_m, rate = min(found, default=(np.inf, 0))
+        if ate_m <= min(MAX_GAIN * as_rows, MAX_FIT_OF_PATH * path_length_m(numbered.T_world_camera)):
+            what = f"the times of {timed.name} are those of some frames of {numbered.name}, {rate} a second"
+            gain = f"so ATE is {ate_m:.3g} m by sim3 ({as_rows:.3g} m row by row)"
+            return f"{what}: {gain}. Fix: write the time k / {rate} in front of row k of {numbered.name}, as a TUM file"
+    return None
+
+
+def note_bursts(estimated: Trajectory, reference: Trajectory, max_difference_s: float) -> str | None:
+    """Return a sentence if the times of a path are those of a delivery in bursts: with even times, the path fits.
+
+    A delivery is late and never early. So the even times are the highest line that is
+    later than none of the given ones.
+
+    estimated, reference: trajectories with times.
+    max_difference_s: largest time difference of associated poses, seconds.
+    """
+    found = list[tuple[float, str]]()
+    as_given = _measure_timed_ate(estimated, reference, max_difference_s)
+    for path in (estimated, reference):
+        times_s = path.times_s
+        if times_s is None or len(times_s) < MIN_LEVER_POSES:
+            continue
+        steps = np.diff(times_s)
+        mean_s = float((times_s[-1] - times_s[0]) / len(steps))
+        is_hasty = steps < HASTY_SHARE * mean_s
+        if is_hasty.mean() < MIN_HASTY_STEPS:
+            continue
+        even_s = _fit_line_below(times_s)
+        even = replace(path, times_s=even_s, times_ns=None)
+        pair = (even, reference) if path is estimated else (estimated, even)
+        ate_m = _measure_timed_ate(*pair, max(max_difference_s, mean_s / 2))
+        if ate_m > MAX_GAIN * as_given:
+            continue
+        longest = f"{int(is_hasty.sum())} of {len(steps)} steps are under a tenth of the mean one, {mean_s:.3g} s"
+        what = f"the times of {path.name} are those of a delivery in bursts, not of the images: {longest}"
+        gain = f"with even times from the first on, ATE is {ate_m:.3g} m ({as_given:.3g} m now, by sim3)"
+        found.append((ate_m, f"{what}; {gain}. Fix: take the times of capture; without them, write even times"))
+    return min(found)[1] if found else None
+
+
+def _fit_line_below(times_s: Array) -> Array:
+    """Return the line (N,) through the row numbers that is above none of N times and nearest to them in the mean."""
+    rows, start_s = np.arange(len(times_s)), times_s[0]
+    line = np.column_stack((rows, np.ones(len(rows))))
+    found = linprog(-line.sum(0), A_ub=line, b_ub=times_s - start_s, bounds=(None, None))
+    return np.asarray(start_s + line @ found.x)
+
+
+HASTY_SHARE, MIN_HASTY_STEPS = 0.1, 0.05
+"""A step is hasty below this share of the mean step, and times are in bursts from this share of hasty steps on."""
+
+
+def _measure_timed_ate(estimated: Trajectory, reference: Trajectory, max_difference_s: float) -> float:
+    """Return the ATE by sim3 of the poses that have a partner; infinite if there are too few."""
+    with suppress(DataError, GeometryError):
+        P, Q = associate_trajectories(estimated, reference, max_difference_s)
+        if len(P) >= MIN_LEVER_POSES:
+            return _fit_ate(P.T_world_camera, Q.T_world_camera)
+    return float("inf")
 
 
 def explain_order(P: Array, Q: Array) -> str | None:
