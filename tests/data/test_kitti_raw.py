@@ -12,6 +12,7 @@ from tests.refusals import refuses
 from stadia.core.errors import DataError
 from stadia.data.formats.kitti import compute_camera_poses, compute_imu_poses, project_scan
 from stadia.data.open_dataset import open_recordings
+from stadia.judge.rigs.lidar_check import judge_lidar_recording
 
 DRIVE = "2011_09_26/2011_09_26_drive_0001_sync"
 T_CAMERA_VELO = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, -0.27], [0, 0, 0, 1]])
@@ -192,3 +193,15 @@ def test_missing_files_are_refused(tmp_path: Path, world: Any, one_line: OneLine
     world.save(picture, world.render(0)[0])
     with refuses(DataError, where="cover.png", found="cover"):
         open_recordings(tmp_path)
+
+
+def test_maps_that_were_projected_before_do_not_judge_the_calibration(drive: Path, world: Any) -> None:
+    """FAST-LIVO 162: the inverse calibration was usable by the maps of the download."""
+    (scanned,) = open_recordings(drive)
+    assert judge_lidar_recording(scanned).notes == ()
+    path = drive / "proj_depth" / "velodyne_raw" / "image_02" / "0000000000.png"
+    path.parent.mkdir(parents=True)
+    cv2.imwrite(str(path), np.full((world.height, world.width), 256, np.uint16))
+    (projected,) = open_recordings(drive)
+    (note,) = judge_lidar_recording(projected).notes
+    assert "says nothing of calib_velo_to_cam.txt" in note

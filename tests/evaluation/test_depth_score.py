@@ -272,6 +272,18 @@ class TestBadInput:
             write_maps(small, "predictions"), write_maps(truth_m, "truth"), "000001.npy", "no finite positive depth"
         )
 
+    def test_holes_of_flipped_maps_are_those_of_the_truth(self, truth_m: Maps, write_maps: Write) -> None:
+        """Wavemap 89: rows from the bottom to the top, with holes as a LiDAR has them."""
+        holed = {name: np.where(np.arange(40)[:, None] < 12, 0, depth) for name, depth in truth_m.items()}
+        flipped = write_maps({name: depth[::-1].copy() for name, depth in holed.items()}, "predictions")
+        with pytest.raises(ProtocolError) as caught:
+            score(flipped, write_maps(holed, "truth"))
+        assert "numpy.flipud" in str(caught.value.fix)
+        one_hole = {name: np.where(np.arange(40)[:, None] == 20, 0, depth) for name, depth in truth_m.items()}
+        with pytest.raises(ProtocolError) as caught:
+            score(write_maps(one_hole, "holes"), write_maps(truth_m, "truth"))
+        assert "numpy.flipud" not in str(caught.value.fix)
+
 
 def test_the_score_file(tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
     result = score(write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth"))

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -25,6 +27,7 @@ from stadia.objectpose.predictions import ObjectPredictions, draw_objects
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.objectpose.scores import boxes_to_objects
 from stadia.objectpose.table_world import write_tableworld
+from stadia.objectpose.task import list_scales
 from stadia.training.loop.checkpoint import CheckpointHeader, write_checkpoint
 
 HEIGHT, WIDTH = 64, 96
@@ -156,3 +159,29 @@ def test_a_box_is_drawn_where_its_corners_are() -> None:
         K,
         PosedObjects(cube.class_id, behind, cube.size_m, cube.symmetry, cube.score),
     ).any()
+
+
+@dataclass(frozen=True)
+class OneBox:
+    """Data with one object, 0.8 m away."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def boxes(self, index: int) -> list[SimpleNamespace]:
+        T = np.eye(4)
+        T[2, 3] = 0.8
+        return [SimpleNamespace(T_camera_object=T)]
+
+
+def test_estimates_of_a_larger_mesh_are_farther_away() -> None:
+    """FoundationPose 380: a mesh ten times as large gives right rotations and ten times the translation."""
+    T = np.eye(4)
+    T[2, 3] = 8
+    rows = [SimpleNamespace(T_camera_model=T)]
+    ((what, (fix, change)),) = list_scales(OneBox(), rows).items()  # type: ignore[arg-type]
+    assert "a mesh 10 times as large" in what
+    assert fix == "multiply t by 0.1"
+    assert change(T)[2, 3] == pytest.approx(0.8)
+    T[2, 3] = 0.8
+    assert list_scales(OneBox(), rows) == {}  # type: ignore[arg-type]

@@ -460,6 +460,7 @@ def list_lidar_lines(verdict: LidarVerdict) -> Iterator[str]:
     if error.offset_s is not None:
         yield f"  {'moment:':17}{error.offset_s.show(1000, '+')} ms after the images"
     yield from list_purposes(verdict.purposes)
+    yield from (f"  note: {note}" for note in verdict.notes)
 
 
 @rig.command("imu")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ProtocolError
 from stadia.core.types import DepthScale
-from stadia.evaluation.protocols import Alignment, Protocol, score_parts
+from stadia.evaluation.protocols import FLIPS, Alignment, Protocol, score_parts
 from stadia.geometry.align import fit_scale_and_shift
 from stadia.geometry.cameras import crop_window
 from stadia.geometry.resizing import resize_dense_map
@@ -245,7 +245,9 @@ def sample_prediction(name: str, values: Array, mask: Mask, depth_scale: DepthSc
         complete = (scored > 0) & ~(beyond & (depth_scale is not DepthScale.METRES or 2 * beyond.sum() >= len(scored)))
     if holes := int((~complete).sum()):
         fix = "look at these pixels: a network predicts depth everywhere"
-        if span is not None:
+        if not depth_scale.is_affine and (flip := _explain_holes(values, mask, holes)):
+            fix = flip
+        elif span is not None:
             fix = f"the map spans exactly {span}, as display images do: store the network's depth"
         elif not depth_scale.is_affine and holes < MAX_SHARE_OF_ZEROS * len(scored):
             relative = "--depth-scale affine-inverse --protocol relative"
@@ -309,17 +311,42 @@ FLIPPED_FROM: a flip explains the prediction if the correlation after it is at l
 """
 
 
-def _find_flip(values: Array, mask: Mask, ranked: Array) -> str:
-    """Return the key of FLIPS that makes the ranks of a map (h, w) fit the N scored pixels; "" for no flip."""
-    flips = {
+def _list_flips(values: Array) -> dict[str, Array]:
+    """Return a map (h, w) after each of FLIPS."""
+    return {
         "rows": values[::-1],
         "columns": values[:, ::-1],
         "both": values[::-1, ::-1],
         "left": np.rot90(values),
         "right": np.rot90(values, 3),
     }
+
+
+MAX_HOLES_AFTER_FLIP = 0.1
+"""Share of the holes at scored pixels that may be left after a flip that explains them."""
+
+
+def _explain_holes(values: Array, mask: Mask, holes: int) -> str:
+    """Return a fix if the holes of a map (h, w) are where the flipped truth has its own; "" otherwise.
+
+    mask: (H, W) bool, true for scored pixels.
+    holes: number of scored pixels without a prediction.
+    """
+    left = {
+        name: int((~(interpolate_depth(flipped.clip(min=0), *mask.shape)[mask] > 0)).sum())
+        for name, flipped in _list_flips(values).items()
+    }
+    best = min(left, key=lambda name: left[name])
+    if left[best] > MAX_HOLES_AFTER_FLIP * holes:
+        return ""
+    what, fix = FLIPS[best]
+    return f"{fix}: the map is {what}, and then {left[best]} of these pixels are left"
+
+
+def _find_flip(values: Array, mask: Mask, ranked: Array) -> str:
+    """Return the key of FLIPS that makes the ranks of a map (h, w) fit the N scored pixels; "" for no flip."""
     orders = {}
-    for name, changed in flips.items():
+    for name, changed in _list_flips(values).items():
         sampled = resize_dense_map(changed, *mask.shape)[mask]
         orders[name] = (rank_correlation(sampled, ranked) or 0.0) if np.isfinite(sampled).all() else 0.0
     best = max(orders, key=lambda name: orders[name])

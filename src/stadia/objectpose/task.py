@@ -90,12 +90,35 @@ def note_pose_convention(images: ObjectImages, results: Path, recall: float | No
         return float(add_recall(part, to_boxes(changed, part, results))["add_recall"] or 0)
 
     as_given = measure(lambda T: T)
-    recalls = {name: measure(change) for name, (_, change) in POSE_CONVENTIONS.items()}
+    tried = {**POSE_CONVENTIONS, **list_scales(part, kept)}
+    recalls = {name: measure(change) for name, (_, change) in tried.items()}
     best = max(recalls, key=lambda name: recalls[name])
     if recalls[best] < as_given + MIN_RECALL_GAIN:
         return []
     gain = f"add_recall is {recalls[best]:.3g} instead of {as_given:.3g} (of {len(chosen)} images)"
-    return [f"{gain} if the poses are read as {best}. Fix: {POSE_CONVENTIONS[best][0]}"]
+    return [f"{gain} if the poses are read as {best}. Fix: {tried[best][0]}"]
+
+
+MIN_SCALE = 0.03
+"""Least difference of the median distance of estimates from that of the labels, as a natural logarithm, from which t
+may have another scale.
+"""
+
+
+def list_scales(part: BopImages, rows: Sequence[BopResult]) -> dict[str, tuple[str, Callable[[Points], Points]]]:
+    """Return the factor of t that puts the estimates as far away as the labels, as an entry of POSE_CONVENTIONS."""
+    true = [box.T_camera_object for index in range(len(part)) for box in part.boxes(index)]
+    if not true or not rows:
+        return {}
+    found_m, true_m = (
+        float(np.median([np.linalg.norm(T[:3, 3]) for T in Ts])) for Ts in ([row.T_camera_model for row in rows], true)
+    )
+    if not found_m > 0 or abs(np.log(true_m / found_m)) < MIN_SCALE:
+        return {}
+    factor = true_m / found_m
+    scale = np.array([[1.0, 1, 1, factor]] * 3 + [[1.0] * 4])
+    what = f"those of a mesh {1 / factor:.3g} times as large as the models, or of another focal length"
+    return {what: (f"multiply t by {factor:.3g}", lambda T: T * scale)}
 
 
 CSV = "bop.csv"

@@ -8,6 +8,7 @@ Source: Levinson and Thrun, Automatic online calibration of cameras and lasers, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from stadia.core.types import Recording
 from stadia.core.verdict import Verdict
+from stadia.data.formats.kitti import DriveRecording
 from stadia.geometry.poses import se3_exp, se3_log
 from stadia.judge.error import Measured, describe_measured
 from stadia.judge.purposes import LIDAR_PURPOSES, Purpose, PurposeVerdict, judge_limits
@@ -136,6 +138,7 @@ class LidarVerdict:
     causes: what is wrong.
     purposes: what the calibration is good for.
     are_asked: whether the user asked for these purposes.
+    notes: sentences for the user about what was measured.
     """
 
     name: str
@@ -143,6 +146,7 @@ class LidarVerdict:
     causes: tuple[RigCause, ...] = ()
     purposes: tuple[PurposeVerdict, ...] = ()
     are_asked: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def grade(self) -> Verdict:
@@ -486,10 +490,23 @@ def _list_causes(error: LidarError) -> Iterator[RigCause]:
 def judge_lidar_recording(recording: Recording, purposes: Sequence[Purpose] = ()) -> LidarVerdict:
     """Judge the calibration of LiDAR and camera of a recording.
 
+    Depth maps that another program projected do not depend on the calibration. Scans are judged in their place if there
+    are enough of them; otherwise a note names the maps.
+
     recording: a recording with scans as depth.
     purposes: what it is to be good for; empty for all of LIDAR_PURPOSES.
     """
-    return judge_lidar(recording.name, measure_lidar(*read_scans(recording)), purposes)
+    notes = tuple[str, ...]()
+    if isinstance(recording, DriveRecording) and recording.ground_truth == "auto":
+        kinds = Counter(recording.depth_kind(index) for index in range(len(recording)))
+        projected = next((kind for kind in ("groundtruth", "velodyne_raw") if kinds[kind]), "")
+        scans = replace(recording, ground_truth="lidar")
+        if projected and sum(map(bool, map(scans.depth_kind, range(len(scans))))) >= MIN_SCANS:
+            recording = scans
+        elif projected:
+            what = f"the depth is that of proj_depth/{projected}, which another program projected"
+            notes = (f"{what}: it says nothing of calib_velo_to_cam.txt; at least {MIN_SCANS} scans do",)
+    return replace(judge_lidar(recording.name, measure_lidar(*read_scans(recording)), purposes), notes=notes)
 
 
 def describe_lidar(verdict: LidarVerdict) -> dict[str, Any]:
@@ -508,4 +525,5 @@ def describe_lidar(verdict: LidarVerdict) -> dict[str, Any]:
         "T_right_given": None if error.T_right_given is None else error.T_right_given.tolist(),
         "causes": [cause.to_json() for cause in verdict.causes],
         "purposes": [one.to_json() for one in verdict.purposes],
+        "notes": list(verdict.notes),
     }
