@@ -170,6 +170,12 @@ class Measurements:
             T[part.rows[~part.is_wrong]] = part.T_adjusted[~part.is_wrong]
         return replace(posed, T_camera_world=T)
 
+    def take_rotations(self, posed: PosedImages) -> PosedImages:
+        """Return images with the adjusted rotations, at their own positions."""
+        refined = self.take_poses(posed)
+        every = np.arange(len(posed.T_camera_world))
+        return _place(posed, every, refined.T_camera_world[:, :3, :3], find_centers(posed.T_camera_world))
+
 
 def find_causes(
     adjusted: AdjustedPoses, differences: Sequence[PoseDifference], error: MeasuredError, matches: ImageMatches
@@ -620,12 +626,14 @@ def _explain_positions(posed: PosedImages, measured: Measurements) -> Iterator[E
         "bent-path": f"the path bends by {size.value:.2g} degrees",
     }[name]
     cause = Cause(name, what, "undo it in the positions", size=size, unit="degrees" if name == "bent-path" else "share")
-    yield Explanation(
-        (cause,),
-        lambda now: _place(now, part.rows, now.T_camera_world[part.rows, :3, :3], centers),
-        MIN_GAIN,
-        is_refined=True,
-    )
+
+    def undo(now: PosedImages) -> PosedImages:
+        return _place(now, part.rows, now.T_camera_world[part.rows, :3, :3], centers)
+
+    # adjusted poses fit whatever the shape is, so the shape must show at given positions, with right rotations
+    turned = measured.take_rotations(posed)
+    is_refined = measure_gain(turned, undo(turned), measured.matches).is_sure(MIN_GAIN)
+    yield Explanation((cause,), undo, MIN_GAIN, is_refined=is_refined)
 
 
 def _is_explained(before: Array, after: Array, parameters: int, least: int, *, constant: bool = False) -> bool:
