@@ -14,6 +14,7 @@ from stadia.data.config import CameraConfig
 from stadia.data.formats.photo_lens import describe_crop, full_frame_width_mm, read_lens, refuse_panorama
 from stadia.data.lens_distortion import (
     DistortedCamera,
+    find_fisheye,
     find_other_order,
     fit_camera,
     make_undistortion,
@@ -141,7 +142,7 @@ def _find_distortion(request: CameraRequest, known: Intrinsics, notes: list[str]
     focal_px = float(make_undistortion(lens, request.calibration).new_K[0, 0])
     shift = f"{model}, {lens.corner_shift_px:.1f} px in the corners"
     notes.append(f"note: frames will be undistorted ({shift}); then fx is {focal_px:.1f} px")
-    if order := find_other_order(lens):
+    if order := find_other_order(lens) or find_fisheye(lens):
         notes.append(f"note: the tangential coefficients are larger than those of lenses. Fix: {order}")
     return lens
 
@@ -379,4 +380,9 @@ def describe_projection(camera: CalibratedCamera) -> list[str]:
     if not (camera.raw_name or lens):
         return []
     raw = f"; for raw images pass --camera {camera.raw_name}" if camera.raw_name else ""
-    return [f"note: {camera.name} is for rectified images{raw}{lens}"]
+    notes = [f"note: {camera.name} is for rectified images{raw}{lens}"]
+    if camera.size is not None and camera.model == RADTAN:
+        distorted = DistortedCamera(camera.K, RADTAN, np.array(camera.raw_distortion), *camera.size)
+        if fix := find_fisheye(distorted):
+            notes.append(f"note: the tangential coefficients are larger than those of lenses. Fix: {fix}")
+    return notes

@@ -266,6 +266,33 @@ def find_other_order(lens: DistortedCamera) -> str:
     return ""
 
 
+MAX_OF_LENSES = 0.02
+"""Largest tangential coefficient of lenses that are sold as such; a fisheye's k3 is often larger."""
+
+
+def find_fisheye(lens: DistortedCamera) -> str:
+    """Return the fix if the coefficients are no plausible lens, but those of a fisheye whose model has a wrong name.
+
+    Drivers of the RealSense T265 write k1 to k4 of Kannala and Brandt as plumb_bob
+    (https://github.com/IntelRealSense/realsense-ros/issues/679).
+
+    lens: a radial-tangential lens.
+
+    Examples:
+        >>> K = np.array([[285.6, 0.0, 424.6], [0, 286.7, 408.2], [0, 0, 1]])
+        >>> k = np.array([-0.0022, 0.0376, -0.0364, 0.0059, 0])
+        >>> find_fisheye(DistortedCamera(K, RADTAN, k, 800, 848))
+        'for raw images write distortion_model: equidistant and the first four numbers, if it is a fisheye'
+    """
+    k = lens.coefficients
+    if lens.model != RADTAN or len(k) < 4 or np.any(k[4:]) or np.abs(k[2:4]).max() <= MAX_OF_LENSES:
+        return ""
+    is_wide = lens.width > 2 * lens.K[0, 0] or lens.height > 2 * lens.K[1, 1]
+    if not is_wide or replace(lens, model=EQUIDISTANT, coefficients=k[:4]).fold_deg is not None:
+        return ""
+    return "for raw images write distortion_model: equidistant and the first four numbers, if it is a fisheye"
+
+
 def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
     """Return the conversion of a lens's images to pinhole images without empty pixels.
 

@@ -1,4 +1,4 @@
-"""Read measured positions from GPX, NMEA, EXIF of photos or a trajectory file, and fit a camera trajectory to them."""
+"""Read measured positions from GPX, NMEA, EXIF of photos, OpenDroneMap or a trajectory file, and fit a trajectory."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Positions:
 
 
 def read_positions(path: Path) -> Positions:
-    """Read measured positions from a GPX or NMEA file, subtitles of a drone of DJI, the EXIF of a folder of photos, or
-    a trajectory file in metres.
+    """Read measured positions from a GPX or NMEA file, subtitles of a drone of DJI, the EXIF of a folder of photos,
+    geo.txt of OpenDroneMap, or a trajectory file in metres.
 
     Raises DataError if the file cannot be read or has too few positions.
     """
@@ -61,6 +61,8 @@ def read_positions(path: Path) -> Positions:
     lines = read_text(path, expected=expected, max_bytes=MAX_GPX_BYTES).splitlines()
     if any(line.startswith("$") and line[3:6] in ("GGA", "RMC") for line in lines[:200]):
         return _read_nmea(path, lines)
+    if lines and _GEO_HEAD.match(lines[0]):
+        return _read_geo(path, lines)
     read = read_trajectory(path, is_reference=True)
     return Positions(read.T_world_camera[:, :3, 3], read.times_s)
 
@@ -166,6 +168,35 @@ def _read_exif(folder: Path) -> Positions:
         rows.append((signs[0] * latitude, signs[1] * longitude, float(entries.get(6, 0)) * (-1 if below else 1)))
         names.append(path.stem)
     return _make_positions(folder, rows, [None] * len(rows), names)
+
+
+_GEO_HEAD = re.compile(r"\s*(EPSG:|WGS84 UTM|\+proj=)", re.IGNORECASE)
+_UTM = re.compile(r"EPSG:32[67]\d\d\s*$|WGS84 UTM|\+proj=utm", re.IGNORECASE)
+
+
+def _read_geo(path: Path, lines: Sequence[str]) -> Positions:
+    """Read positions by the names of images: a projection, then rows of name, x, y, z and more.
+
+    Source: https://docs.opendronemap.org/geo
+    """
+    rows, names, projection = list[tuple[float, float, float]](), list[str](), lines[0].strip()
+    is_utm = _UTM.match(projection) is not None
+    if not is_utm and projection.upper() != "EPSG:4326":
+        expected = "EPSG:4326 (degrees), or a zone of UTM (metres)"
+        raise DataError(path, found=projection[:80], expected=expected, fix="export the positions in one of these")
+    for number, line in enumerate(lines[1:], 2):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            x, y, z = (float(word) for word in (*words[1:4], "0")[:3])
+        except ValueError as error:
+            expected = "a name, x, y and z"
+            raise DataError(f"{path}, line {number}", found=line[:80], expected=expected) from error
+        names.append(Path(words[0]).stem)
+        rows.append((x, y, z) if is_utm else (y, x, z))
+    found: Positions = _make_positions(path, rows, [None] * len(rows), names)
+    return found if not is_utm else Positions(np.array(rows) - np.mean(rows, axis=0), None, tuple(names))
 
 
 # -- subtitles of DJI

@@ -151,7 +151,8 @@ _WRITE_DEGREES = "write rows `t latitude longitude height 0 0 0 1` (s, degrees, 
 _POSITIONS_ONLY = {
     r"\A\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<gpx": f"{_WRITE_DEGREES}; for scale, pass --scale-from gps=FILE",
     r"^\$[A-Z]{5},": f"{_WRITE_DEGREES}; for scale, pass --scale-from gps=FILE",
-    r"\A\s*(?:<\?xml[^>]*>\s*)?<kml|\A\s*\{\s*.type.\s*:\s*.(?:Feature|LineString)|^EPSG:4326\b": _WRITE_DEGREES,
+    r"^EPSG:4326\b": f"{_WRITE_DEGREES}; for scale, pass --scale-from gps=FILE",
+    r"\A\s*(?:<\?xml[^>]*>\s*)?<kml|\A\s*\{\s*.type.\s*:\s*.(?:Feature|LineString)": _WRITE_DEGREES,
     r"^[^\n]*\b(?:lat|latitude)\b[^\n]*\b(?:lon|lng|longitude)\b(?![^\n]*\bq?w\b)": _WRITE_DEGREES,
     r"\A(?:[-+.\deE]+ +){29}[-+.\deE]+ *$": "these are oxts of KITTI, one file a frame: write the T_w_imu of pykitti as"
     " rows of 12 numbers; stadia reads them as poses of the drive's folder",

@@ -283,7 +283,32 @@ def judge_hand_eye(
     wanted = list(purposes) or list(RIG_PURPOSES.values())
     found = {"point_m": _measure_point(measured), "residual_m": measured.position_m}
     judged = tuple(judge_limits(purpose, found.get) for purpose in wanted)
-    return replace(measured, causes=tuple(causes), purposes=judged, are_asked=bool(purposes))
+    notes = (*measured.notes, *_note_both_inverse(measured))
+    return replace(measured, causes=tuple(causes), purposes=judged, are_asked=bool(purposes), notes=notes)
+
+
+MAX_ARM_M = 0.4
+"""Distance of a camera from the hand, metres, beyond which both files may have inverse poses; chosen: cameras on robots
+are nearer than that to the flange.
+"""
+
+
+def _note_both_inverse(verdict: HandEyeVerdict) -> list[str]:
+    """Return a note if the camera is far from the hand, and much nearer to it if both files have inverse poses.
+
+    A X = Z B is A^-1 Z = X B^-1, so that both explain the poses equally well, and X and Z change places.
+    """
+    X, Z = verdict.T_hand_camera, verdict.T_base_world
+    if not verdict.is_on_hand or verdict.has_given or X is None or Z is None:
+        return []
+    arm, other_arm = (float(np.linalg.norm(T[:3, 3])) for T in (X, Z))
+    if not (arm > MAX_ARM_M and other_arm < arm / 2):
+        return []
+    place = ", ".join(f"{1000 * number:.0f}" for number in Z[:3, 3])
+    return [
+        f"the camera would be {1000 * arm:.0f} mm from the hand; if both files have inverse poses (the base in the "
+        f"hand, and the target in the camera), it is at {place} mm in the hand, and fits as well: invert both"
+    ]
 
 
 FAR_TIMES = 4.0
