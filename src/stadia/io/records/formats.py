@@ -21,9 +21,9 @@ class Format:
 
     program: name of the program; "" for numbers that several programs write.
     columns: names of the numbers of one pose, in order: t (time), frame, x y z, qw qx qy qz, rx ry rz (rotation
-        vector), heading pitch roll (degrees), R (9 numbers, row by row), R.T (9 numbers, column by column), matrix (12
-        numbers of [R | t], row by row), last_row (the numbers 0 0 0 1 after them), matrix.T (16 numbers, column by
-        column) and other words, which are not used.
+        vector), heading pitch roll or omega phi kappa (degrees), R (9 numbers, row by row), R.T (9 numbers, column by
+        column), matrix (12 numbers of [R | t], row by row), last_row (the numbers 0 0 0 1 after them), matrix.T (16
+        numbers, column by column) and other words, which are not used.
     keys: keys of these numbers in JSON, or names of the array in an .npz, of which the first is used. "a.b" is the key
         b inside a.
     is_scattered: whether each number has a key of its own.
@@ -172,6 +172,9 @@ IDR = Format("IDR, NeuS, MonoSDF", "matrix", ("world_mat_0",), direction=W2C,
              source="IDR, DATA_CONVENTION.md: world_mat_k is K [R | t] of world-to-camera")  # fmt: skip
 REALITY_CAPTURE = Format("RealityCapture", "x y z heading pitch roll", axes=OPENGL,
                          source="nerfstudio, realitycapture_utils.py: Rz(-heading) Rx(pitch) Ry(roll)")  # fmt: skip
+OMEGA_PHI_KAPPA = Format("Pix4D, Metashape", "x y z omega phi kappa", axes=OPENGL,
+                         source="support.pix4d.com, yaw, pitch, roll and omega, phi, kappa: Rx(omega) Ry(phi) Rz(kappa)"
+                         )  # fmt: skip
 REALITY_CAPTURE_XMP = Format("RealityCapture", "R.T x y z",
                              source="RealityCapture, XMP metadata: the rotation is world-to-camera")  # fmt: skip
 

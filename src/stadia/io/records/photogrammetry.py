@@ -41,12 +41,15 @@ Array = NDArray[np.float64]
 
 MAX_BYTES = 512 << 20
 EXPECTED = (
-    "a result of OpenSfM, 3D Gaussian Splatting, OpenMVG, OpenMVS, Meshroom, Bundler, VisualSFM, Metashape or"
+    "a result of OpenSfM, 3D Gaussian Splatting, OpenMVG, OpenMVS, Meshroom, Bundler, VisualSFM, Metashape, Pix4D or"
     " RealityCapture, exported with its cameras"
 )
 JSON, BINARY = (".json", ".sfm", ".geojson"), (".mvs",)
 XMP = "folder of .xmp"
 _REALITY_CAPTURE = re.compile(r"(?:#cameras [0-9]+\s+)?#name,x,y,(?:alt|z),heading,pitch,roll\b", re.IGNORECASE)
+_OMEGA_PHI_KAPPA = re.compile(
+    r"(?:#.*\n)*?#? ?\w+[ ,\t]+X\w*[ ,\t]+Y\w*[ ,\t]+Z\w*[ ,\t]+Omega[ ,\t]+Phi[ ,\t]+Kappa\b", re.IGNORECASE
+)
 _CHECK = "export the file again"
 
 
@@ -301,6 +304,16 @@ def _list_realitycapture(path: Path, text: str) -> Listing:
     return Listing(formats.REALITY_CAPTURE, shots, cameras, needs_sizes=True)
 
 
+def _list_omega_phi_kappa(path: Path, text: str) -> Listing:
+    """List rows of a name, x, y, z and three angles, as Pix4D and Metashape export them."""
+    head = _OMEGA_PHI_KAPPA.match(text)
+    assert head is not None
+    separator = "," if "," in head[0].splitlines()[-1] else "\t" if "\t" in head[0].splitlines()[-1] else None
+    lines = [line for line in text[head.end() :].splitlines()[1:] if line.strip() and not line.startswith("#")]
+    rows = [[word.strip() for word in line.split(separator)] for line in lines]
+    return Listing(formats.OMEGA_PHI_KAPPA, [Shot(row[0], row[1:7]) for row in rows], {})
+
+
 _REALITY_CAPTURE_CAMERA = ("f", "px", "py", "k1", "k2", "k3", "k4", "t1", "t2")
 """Columns of a camera; the lens of the XMP files has the same order."""
 
@@ -495,6 +508,9 @@ PROGRAMS: Mapping[str, Program] = {
     "Middlebury": Program((".txt",), lambda text: bool(_PAR.match(text)), _list_middlebury),
     "Metashape": Program((".xml",), lambda text: "<document" in text and "<chunk" in text, _list_metashape),
     "RealityCapture": Program((".csv",), lambda text: bool(_REALITY_CAPTURE.match(text)), _list_realitycapture),
+    "Pix4D, Metashape": Program(
+        (".txt", ".csv"), lambda text: bool(_OMEGA_PHI_KAPPA.match(text)), _list_omega_phi_kappa
+    ),
     "RealityCapture's XMP": Program(
         (XMP,), lambda texts: any("xcr:Rotation" in text for text in texts.values()), _list_xmp
     ),

@@ -23,7 +23,7 @@ _WIDTHS = {"matrix": 12, "last_row": 4, "matrix.T": 16, "R": 9, "R.T": 9}
 """Numbers of a column of `Format.columns` that has more than one."""
 
 
-_ANGLES = ("heading", "pitch", "roll")
+_ANGLES, _OPK = ("heading", "pitch", "roll"), ("omega", "phi", "kappa")
 
 
 def count_numbers(format: Format) -> int:
@@ -68,6 +68,9 @@ def make_poses(numbers: Array, format: Format, where: Callable[[int], str]) -> A
         heading, pitch, roll = (rows[:, start_of[angle]] for angle in _ANGLES)
         angles = np.stack([-heading, pitch, roll], 1)
         T[:, :3, :3] = Rotation.from_euler("ZXY", angles, degrees=True).as_matrix()
+    elif "omega" in start_of:
+        angles = rows[:, [start_of[angle] for angle in _OPK]]
+        T[:, :3, :3] = Rotation.from_euler("XYZ", angles, degrees=True).as_matrix()
     elif "rx" in start_of:
         T[:, :3, :3] = Rotation.from_rotvec(rows[:, [start_of[axis] for axis in ("rx", "ry", "rz")]]).as_matrix()
     elif "qw" in start_of:
@@ -108,6 +111,7 @@ def write_numbers(T_world_camera: Array, format: Format) -> Array:
         **dict(zip(("qx", "qy", "qz", "qw"), rotations.as_quat().T[..., None], strict=True)),
         **dict(zip(("rx", "ry", "rz"), rotations.as_rotvec().T[..., None], strict=True)),
         **dict(zip(_ANGLES, (rotations.as_euler("ZXY", degrees=True) * (-1, 1, 1)).T[..., None], strict=True)),
+        **dict(zip(_OPK, rotations.as_euler("XYZ", degrees=True).T[..., None], strict=True)),
         "R": T[:, :3, :3].reshape(-1, 9),
         "R.T": T[:, :3, :3].mT.reshape(-1, 9),
         "matrix": T[:, :3].reshape(-1, 12),

@@ -160,13 +160,21 @@ _POSITIONS_ONLY = {
 """Patterns of the first lines of files without poses, mostly of GPS, and what the user can do."""
 
 
+_ROSTOPIC_ECHO = re.compile(r"^ *x: \S+\n *y: \S+\n *z: \S+$", re.MULTILINE)
+_ANGLE = re.compile(r"rot|roll|pitch|yaw|euler|angle", re.IGNORECASE)
+
+
 def refuse_positions(path: Path, lines: Sequence[str]) -> None:
-    """Raise DataError for positions in degrees without rotations: GPX, NMEA, tables, and oxts of KITTI.
+    """Raise DataError for positions in degrees without rotations, as GPX, NMEA, tables and KITTI's oxts have them, and
+    for messages of ROS as text.
 
     path: the file, for messages.
     lines: its lines.
     """
     head = "\n".join(lines[:MAX_HEAD_LINES])
+    if _ROSTOPIC_ECHO.search(head):
+        fix = "write a row for each message: rostopic echo -p TOPIC > poses.csv"
+        raise DataError(path, found="the text of rostopic echo", expected=formats.ANY_TRAJECTORY, fix=fix)
     flags = re.IGNORECASE | re.DOTALL | re.MULTILINE
     fix = next((fix for pattern, fix in _POSITIONS_ONLY.items() if re.search(pattern, head, flags)), None)
     if fix is not None:
@@ -471,6 +479,8 @@ def _find_format(
         fix = f"look at the file, and at {option}" if requested else "look at the file: is it a trajectory?"
         if count in (4, 7, 9, 10):
             fix = "write t x y z qx qy qz qw, or a header that names the columns so"
+            if angles := [name for name in table.header if _ANGLE.search(name)][:3]:
+                fix = f"convert {', '.join(angles)} to qx qy qz qw, with the order of angles of your program"
         elif count == 6:  # depth_from_video_in_the_wild, and other networks that predict motion
             fix = (
                 "if they are a translation and three angles, convert each row to a 3x4 matrix, with the order of angles"
