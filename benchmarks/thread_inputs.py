@@ -55,13 +55,14 @@ FRAMES = range(0, 36, 3)
 
 def thread(
     source: str, *expected: str, outcome: str = "cure", damaging: str = "", needs: str = "", saved: bool = False
-) -> Callable[[Callable[[Path, Path], Words]], None]:
+) -> Callable[[Callable[[Path, Path], Words]], Callable[[Path, Path], Words]]:
     """Add the decorated function as the input after a thread; `saved` adds the written camera to the output."""
 
-    def add(make: Callable[[Path, Path], Words]) -> None:
+    def add(make: Callable[[Path, Path], Words]) -> Callable[[Path, Path], Words]:
         order, after = len(THREADS), show_saved_camera if saved else None
         name = f"{FIRST_SET + order // SET_SIZE}-{order % SET_SIZE + 1:02d}"
         THREADS.append(Report(name, source, make, expected, outcome, damaging, needs, after))
+        return make
 
     return add
 
@@ -702,6 +703,271 @@ def _inverse_lidar(folder: Path, data: Path) -> Words:
 def _large_mesh(folder: Path, data: Path) -> Words:
     write_results(folder / "est.csv", data, lambda R, t: (R, 10 * t))
     return "evaluate", "--objects", folder / "est.csv", "--reference", data / "bop/lmo", "--split", "test"
+
+
+# -- The eighth set.
+
+
+def write_matrices(folder: Path, T: Array, K: Array) -> Words:
+    """Write poses (N, 4, 4) as files of 16 numbers, and K; return the command."""
+    (folder / "cams").mkdir()
+    for matrix, frame in zip(T, FRAMES, strict=True):
+        np.savetxt(folder / f"cams/{frame:05d}.txt", matrix, fmt="%.8f")
+    np.savetxt(folder / "K.txt", K, fmt="%.4f")
+    return "check", folder / "cams", "--images", folder / "images", "--camera", folder / "K.txt"
+
+
+def write_frames(folder: Path, T: Array, K: Array, size: tuple[int, int], path: str = "images/{}.jpg") -> Words:
+    """Write poses with the axes of OpenGL as transforms.json; return the command."""
+    turned = T.copy()
+    turned[:, :3, :3] = T[:, :3, :3] @ OPENGL
+    frames = [
+        {"file_path": path.format(f"{frame:05d}"), "transform_matrix": matrix.tolist()}
+        for frame, matrix in zip(FRAMES, turned, strict=True)
+    ]
+    camera = dict(zip(("fl_x", "fl_y", "cx", "cy"), pick_numbers(K).tolist(), strict=True))
+    content = {**camera, "w": size[0], "h": size[1], "frames": frames}
+    (folder / "transforms.json").write_text(json.dumps(content, indent=1))
+    return "check", folder / "transforms.json", "--images", folder / "images"
+
+
+@thread("Objectron 36: K of the images before they were made smaller", "another size: 1080x720", needs="walk")
+def _objectron(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data, lambda image: cv2.resize(image, (360, 240), interpolation=cv2.INTER_AREA))
+    return write_matrices(folder, T, np.diag([2, 2, 1]) @ K)
+
+
+@thread("Align3R 11: pred_traj.txt with w first", "w first|w x y z|qw", needs="walk")
+def _align3r(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    write_tum(folder / "pred_traj.txt", T, [f"{k}.0" for k in range(len(T))], w_first=True)
+    np.savetxt(folder / "K.txt", K, fmt="%.4f")
+    return "check", folder / "pred_traj.txt", "--images", folder / "images", "--camera", folder / "K.txt"
+
+
+@thread("HandEyeCalibration-using-OpenCV 1: both series of poses inverted", "invert both", r"50, -(80|79)")
+def _both_inverted(folder: Path, data: Path) -> Words:
+    words = _robot(folder, data)
+    for name in ("camera", "robot"):
+        rows = [row.split(",") for row in (folder / f"{name}.csv").read_text().splitlines()]
+        inverted = [rows[0]]
+        for row in rows[1:]:
+            numbers, T = np.array(row[1:], float), np.eye(4)
+            turn = (
+                Rotation.from_quat(numbers[3:]) if name == "camera" else Rotation.from_rotvec(np.radians(numbers[3:]))
+            )
+            T[:3, :3], T[:3, 3] = turn.as_matrix(), numbers[:3]
+            T = np.linalg.inv(T)
+            turn = Rotation.from_matrix(T[:3, :3])
+            last = turn.as_quat() if name == "camera" else np.degrees(turn.as_rotvec())
+            inverted.append([row[0], *(f"{value:.6f}" for value in np.r_[T[:3, 3], last])])
+        (folder / f"{name}.csv").write_text("\n".join(",".join(row) for row in inverted))
+    return words
+
+
+@thread(
+    "self-supervised-depth-completion 30: half of a crop taken from cy", "principal point", r"\+(2\d|3\d)", needs="walk"
+)
+def _half_crop(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data, lambda image: image[60:])
+    K[1, 2] -= 30
+    return write_matrices(folder, T, K)
+
+
+@thread("NeRFCapture 7: images upright, poses and K sideways", "quarter turn|turned by 90|90 degrees", needs="walk")
+def _sideways(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data, lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE))
+    return write_frames(folder, T, K, (540, 360))
+
+
+@thread("Orthophoto_Maps 25: Pix4D's omega, phi, kappa", "is usable", outcome="right", needs="walk")
+def _angles(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    world = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    angles = Rotation.from_matrix(world @ T[:, :3, :3] @ OPENGL).as_euler("XYZ", degrees=True)
+    rows = np.hstack([T[:, :3, 3] @ world.T, angles])
+    lines = [f"{f:05d}.jpg " + " ".join(f"{v:.6f}" for v in row) for f, row in zip(FRAMES, rows, strict=True)]
+    path = folder / "calibrated_external_camera_parameters.txt"
+    path.write_text("\n".join(["imageName X Y Z Omega Phi Kappa", *lines]) + "\n")
+    np.savetxt(folder / "K.txt", K, fmt="%.4f")
+    return "check", path, "--images", folder / "images", "--camera", folder / "K.txt"
+
+
+@thread(
+    "AnySplat 37: images squeezed to squares, fx = fy",
+    "aspect|fy over fx|fx over fy|stretched|squeezed",
+    damaging="scale drifts",
+    needs="walk",
+)
+def _squeezed(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data, lambda image: cv2.resize(image, (448, 448), interpolation=cv2.INTER_AREA))
+    return write_matrices(
+        folder, T, np.array([[K[0, 0] * 448 / 540, 0, 224], [0, K[0, 0] * 448 / 540, 224], [0, 0, 1]])
+    )
+
+
+@thread("scannetpp 160: transforms.json against images.txt", r"ATE \d\.\d+e-06 m", outcome="right", needs="walk")
+def _two_worlds(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    world = np.linalg.inv(T)
+    write_model(folder, world, world[:, :3, 3], (540, 360), pick_numbers(K))
+    moved, turn = T.copy(), np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, -1]])
+    moved[:, :3, :3], moved[:, :3, 3] = turn @ T[:, :3, :3], 0.4 * T[:, :3, 3] @ turn.T + (0.1, -0.2, 0.3)
+    write_frames(folder, moved, K, (540, 360))
+    return score_path(folder, "--align", "sim3", estimate="transforms.json", reference="sparse")
+
+
+@thread("nerfstudio 3488: cameras of ns-export", "is usable", outcome="right", needs="walk")
+def _exported(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    words = write_frames(folder, T, K, (540, 360))
+    frames = json.loads((folder / "transforms.json").read_text())["frames"]
+    listed = [{"file_path": one["file_path"], "transform": one["transform_matrix"][:3]} for one in frames]
+    (folder / "transforms.json").unlink()
+    (folder / "transforms_train.json").write_text(json.dumps(listed))
+    np.savetxt(folder / "K.txt", K, fmt="%.4f")
+    return words[0], folder / "transforms_train.json", *words[2:], "--camera", folder / "K.txt"
+
+
+@thread("instant-DexNerf 3: file_path with backslashes", "is usable", outcome="right", needs="walk")
+def _backslashes(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    return write_frames(folder, T, K, (540, 360), "./..\\nerf_dataset\\canister\\rgb/{}.jpg")
+
+
+@thread("openMVG 1350: camera.transform of ARKit as extrinsics", "OpenGL", "invert|transpose", needs="walk")
+def _arkit(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    fx, _, cx, cy = pick_numbers(K).tolist()
+    camera = {"width": 540, "height": 360, "focal_length": fx, "principal_point": [cx, cy]}
+    views, poses = [], []
+    for key, (frame, matrix) in enumerate(zip(FRAMES, T, strict=True)):
+        about = {"local_path": "", "filename": f"{frame:05d}.jpg", "width": 540, "height": 360}
+        about |= {"id_view": key, "id_intrinsic": 0, "id_pose": key}
+        views.append({"key": key, "value": {"polymorphic_id": 1073741824, "ptr_wrapper": {"id": key, "data": about}}})
+        turned = matrix[:3, :3] @ OPENGL
+        poses.append({"key": key, "value": {"rotation": turned.tolist(), "center": matrix[:3, 3].tolist()}})
+    wrapped = {"polymorphic_id": 2147483649, "polymorphic_name": "pinhole"}
+    intrinsics = [{"key": 0, "value": {**wrapped, "ptr_wrapper": {"id": 99, "data": {"value0": camera, **camera}}}}]
+    content = {"sfm_data_version": "0.3", "root_path": "images", "views": views, "intrinsics": intrinsics}
+    (folder / "sfm_data.json").write_text(json.dumps({**content, "extrinsics": poses, "structure": []}))
+    return "check", folder / "sfm_data.json", "--images", folder / "images"
+
+
+@thread(
+    "OmniVGGT 11: camera-to-world where the README says world-to-camera", "is usable", outcome="right", needs="walk"
+)
+def _matrices(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    return write_matrices(folder, T, K)
+
+
+@thread(
+    "flowmap 8: K of the cropped image, times the size of the whole one",
+    r"focal length is 1[123]",
+    damaging="scale drifts",
+    needs="walk",
+)
+def _uncropped(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    world, numbers = np.linalg.inv(T), pick_numbers(K) * (540 / 480, 360 / 320, 1, 1)
+    return write_model(folder, world, world[:, :3, 3], (540, 360), numbers)
+
+
+@thread("DeepGTAV 8: camrot_x, camrot_y, camrot_z", "convert camrot_x")
+def _game(folder: Path, data: Path) -> Words:
+    T, world = make_estimate(), np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    body = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    angles = Rotation.from_matrix(world @ T[:, :3, :3] @ body.T).as_euler("ZXY", degrees=True)
+    rows = np.column_stack([TIMES_S, T[:, :3, 3] @ world.T, angles[:, 1], angles[:, 2], angles[:, 0]])
+    lines = (",".join(f"{value:.6f}" for value in row) for row in rows)
+    (folder / "est.csv").write_text("\n".join(["timestamp,x,y,z,camrot_x,camrot_y,camrot_z", *lines]))
+    write_tum(folder / "ref.txt", make_path())
+    return score_path(folder, estimate="est.csv")
+
+
+@thread("lili-om 52: GNSS time without leap seconds", r"18(\.0\d*)? s")
+def _leap_seconds(folder: Path, data: Path) -> Words:
+    write_tum(folder / "est.txt", make_estimate())
+    write_tum(folder / "ref.txt", make_path(), TIMES_S + 18)
+    return score_path(folder)
+
+
+@thread("Lidar-Odometry-and-Mapping 4: rostopic echo of positions", "rostopic echo -p")
+def _rostopic(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    positions = make_estimate()[:, :3, 3]
+    (folder / "est.txt").write_text("".join(f"x: {x:.6f}\ny: {y:.6f}\nz: {z:.6f}\n---\n" for x, y, z in positions))
+    return score_path(folder)
+
+
+@thread("ODM 1473: geo.txt", r"one unit is 7\.\d", outcome="right")
+def _geo(folder: Path, data: Path) -> Words:
+    at = np.arange(0, 60, 1.0)
+    places, world = drive(at), Rotation.from_euler("xyz", [70, 20, 10], degrees=True)
+    T = np.tile(np.eye(4), (len(at), 1, 1))
+    T[:, :3, :3] = (world * Rotation.from_euler("z", at[:, None] / 9)).as_matrix()
+    T[:, :3, 3] = 0.137 * world.apply(places)
+    inverse = np.linalg.inv(T)
+    quaternions = np.roll(Rotation.from_matrix(inverse[:, :3, :3]).as_quat(), 1, axis=1)
+    sparse, names = folder / "sparse", [f"DJI_{k:04d}.JPG" for k in range(len(at))]
+    sparse.mkdir()
+    (sparse / "points3D.txt").write_text("")
+    (sparse / "cameras.txt").write_text("1 PINHOLE 4000 3000 3000 3000 2000 1500\n")
+    rows = np.hstack([quaternions, inverse[:, :3, 3]])
+    texts = (
+        f"{k} {' '.join(f'{v:.8f}' for v in row)} 1 {name}\n\n"
+        for k, (row, name) in enumerate(zip(rows, names, strict=True), 1)
+    )
+    (sparse / "images.txt").write_text("".join(texts))
+    track = places + np.random.default_rng(7).normal(0, 0.5, places.shape)
+    lat, lon, radius_m = 47.335287, 8.519083, 6378137.0
+    lines = ["EPSG:4326"]
+    for name, (east, north, up) in zip(names, track, strict=True):
+        place = (lon + np.degrees(east / radius_m / np.cos(np.radians(lat))), lat + np.degrees(north / radius_m))
+        lines.append(f"{name} {place[0]:.9f} {place[1]:.9f} {480 + up:.3f} 12.5 -88.1 0.3 1.5 3.0")
+    (folder / "geo.txt").write_text("\n".join(lines) + "\n")
+    return "scale", sparse, "--scale-from", f"gps={folder / 'geo.txt'}", "--out", folder / "metres"
+
+
+add_calibration(
+    "s2m2 36: calib.txt of rectified views of DNA-Rendering", "calib.txt",
+    "cam0=[2502.973486913381 0.0 498.3502731323242; 0.0 2502.973486913381 1228.7623138427734; 0 0 1]\n"
+    "doffs=1010.828\nbaseline=1.14349e3\nwidth=2048\nheight=2448\n",
+    r"\[\[2502\.97348", size=(2048, 2448))  # fmt: skip
+add_calibration(
+    "realsense-ros 679: a fisheye of T265 as plumb_bob", "camera_info.yaml",
+    'height: 800\nwidth: 848\ndistortion_model: "plumb_bob"\n'
+    "D: [-0.0021744559053331614, 0.03760552033782005, -0.036404311656951904, 0.005936861969530582, 0.0]\n"
+    "K: [285.6466979980469, 0.0, 424.5740051269531, 0.0, 286.68499755859375, 408.1993103027344, 0.0, 0.0, 1.0]\n"
+    "R: [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]\n"
+    "P: [285.6466979980469, 0.0, 424.5740051269531, 0.0, 0.0, 286.68499755859375, 408.1993103027344, 0.0, 0.0, 0.0, "
+    "1.0, 0.0]\nbinning_x: 0\nbinning_y: 0\n---\n",
+    "fisheye|equidistant", outcome="cure", size=(848, 800))  # fmt: skip
+
+
+@thread("monodepth2 228: metres of a ZED divided by 256", "256", needs="walk")
+def _divided(folder: Path, data: Path) -> Words:
+    rng = np.random.default_rng(7)
+    for name in ("pred", "truth"):
+        (folder / name).mkdir()
+    for file in sorted((data / "walk/depth").iterdir())[:8]:
+        depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED).astype(np.float32) / 1000
+        np.save(folder / f"truth/{file.stem}.npy", depth / 256)
+        predicted = np.where(depth > 0, depth, 2) * (1 + 0.04 * rng.normal(size=depth.shape))
+        np.save(folder / f"pred/{file.stem}.npy", predicted.astype(np.float32))
+    return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth"
 
 
 def main() -> int:

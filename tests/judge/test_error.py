@@ -19,11 +19,12 @@ from stadia.geometry.poses import find_centers, invert_pose
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.error import Measured, MeasuredError
 from stadia.judge.purposes import PURPOSES, grade_purposes, judge_purpose, list_good_for, parse_purpose
+from stadia.judge.reconstructions import causes
 from stadia.judge.reconstructions.causes import _bend_path, _fit_bend, compare_again
 from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict, judge_reconstruction
 from stadia.sfm.image_matches import ImageMatches, list_following
 from stadia.sfm.pair_matching import FramePair
-from stadia.sfm.pose_error import align_robustly, compare_poses, measure_change, measure_rms
+from stadia.sfm.pose_error import PoseDifference, align_robustly, compare_poses, measure_change, measure_rms
 
 Array = NDArray[np.float64]
 COUNT, POINTS, NOISE_PX = 14, 260, 0.3
@@ -168,6 +169,20 @@ def test_the_cause_is_named_with_its_size_and_undone(name: str) -> None:
     assert of_camera or after.degrees.max() + 60 * after.shares.max() < 0.5 * (
         before.degrees.max() + 60 * before.shares.max()
     )
+
+
+@pytest.mark.slow
+def test_refined_poses_confirm_no_shape_of_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poses with noise fit better once they are refined, which says nothing of a scale that drifts."""
+
+    def fit_growth(part: PoseDifference, kept: NDArray[np.bool_]) -> tuple[str, Measured, Array]:
+        centers = find_centers(part.T_given)
+        growth = np.linspace(0.97, 1.03, len(centers))[:, None]
+        return "scale-drift", Measured(0.06, 0.001), centers[0] + growth * (centers - centers[0])
+
+    monkeypatch.setattr(causes, "_fit_positions", fit_growth)
+    verdict = judge_reconstruction(make_result(move(turn(RIGHT, 0.4), 0.012)), make_matches())
+    assert {cause.name for cause in verdict.causes} == {"rotation-noise", "position-noise"}
 
 
 @pytest.mark.slow

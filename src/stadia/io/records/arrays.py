@@ -264,6 +264,9 @@ def _read_arrays(path: Path, format: Format, pose_name: str) -> tuple[Array, Arr
     if poses.ndim != 3 or poses.shape[1:] not in ((3, 4), (4, 4)) or not 0 < len(poses) <= MAX_POSES:
         raise _make_shape_error(path, pose_name, poses, "(N, 3, 4) or (N, 4, 4)")
     count = len(poses)
+    if not np.isfinite(poses).all(axis=(1, 2)).any():
+        where = f"{path}, array '{pose_name}'"
+        raise DataError(where, found="inf or NaN in each pose", expected="poses", fix="export the images that have one")
     T = make_poses(poses.reshape(count, -1), format, lambda row: f"{path}, array '{pose_name}', pose {row}")
     size = _find_size(path, names, count)
     if name := _first(formats.NPZ_INTRINSICS, names):
