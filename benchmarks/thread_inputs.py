@@ -759,10 +759,10 @@ def _both_inverted(folder: Path, data: Path) -> Words:
                 Rotation.from_quat(numbers[3:]) if name == "camera" else Rotation.from_rotvec(np.radians(numbers[3:]))
             )
             T[:3, :3], T[:3, 3] = turn.as_matrix(), numbers[:3]
-            T = np.linalg.inv(T)
-            turn = Rotation.from_matrix(T[:3, :3])
+            inverse = np.linalg.inv(T)
+            turn = Rotation.from_matrix(inverse[:3, :3])
             last = turn.as_quat() if name == "camera" else np.degrees(turn.as_rotvec())
-            inverted.append([row[0], *(f"{value:.6f}" for value in np.r_[T[:3, 3], last])])
+            inverted.append([row[0], *(f"{value:.6f}" for value in np.r_[inverse[:3, 3], last])])
         (folder / f"{name}.csv").write_text("\n".join(",".join(row) for row in inverted))
     return words
 

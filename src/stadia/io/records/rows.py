@@ -173,8 +173,8 @@ def refuse_positions(path: Path, lines: Sequence[str]) -> None:
     """
     head = "\n".join(lines[:MAX_HEAD_LINES])
     if _ROSTOPIC_ECHO.search(head):
-        fix = "write a row for each message: rostopic echo -p TOPIC > poses.csv"
-        raise DataError(path, found="the text of rostopic echo", expected=formats.ANY_TRAJECTORY, fix=fix)
+        how = "write a row for each message: rostopic echo -p TOPIC > poses.csv"
+        raise DataError(path, found="the text of rostopic echo", expected=formats.ANY_TRAJECTORY, fix=how)
     flags = re.IGNORECASE | re.DOTALL | re.MULTILINE
     fix = next((fix for pattern, fix in _POSITIONS_ONLY.items() if re.search(pattern, head, flags)), None)
     if fix is not None:
