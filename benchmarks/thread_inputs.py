@@ -38,6 +38,7 @@ from public_reports import (
     score_path,
     show_saved_camera,
     write_images,
+    write_kitti,
     write_results,
     write_tum,
 )
@@ -968,6 +969,231 @@ def _divided(folder: Path, data: Path) -> Words:
         predicted = np.where(depth > 0, depth, 2) * (1 + 0.04 * rng.normal(size=depth.shape))
         np.save(folder / f"pred/{file.stem}.npy", predicted.astype(np.float32))
     return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth"
+
+
+# -- Set 9: threads of 2024 to 2026. Trajectories.
+
+
+@thread(
+    "VSLAM-LAB 160: poses of the camera against those of the body", "two sensors of one rig", "turned by 120 degrees"
+)
+def _body(folder: Path, data: Path) -> Words:
+    body, mount = make_path(), np.eye(4)
+    mount[:3, :3] = Rotation.from_euler("xyz", [-90, 0, -90], degrees=True).as_matrix()
+    mount[:3, 3] = (0.35, 0, 0.76)
+    T = body @ mount
+    T[:, :3, 3] += np.random.default_rng(7).normal(0, 0.002, (len(T), 3))
+    write_tum(folder / "est.txt", T)
+    write_tum(folder / "groundtruth.txt", body)
+    return score_path(folder, reference="groundtruth.txt")
+
+
+@thread("BodySLAM 6: 3x4 against a sheet of EndoSLAM", r"ATE 0\.00", outcome="right")
+def _endoslam(folder: Path, data: Path) -> Words:
+    T = make_path()
+    write_kitti(folder / "est.txt", make_estimate())
+    rows = np.column_stack([T[:, :3, 3], Rotation.from_matrix(T[:, :3, :3]).as_quat()])
+    header = "trans_x,trans_y,trans_z,quot_x,quot_y,quot_z,quot_w"
+    lines = [header, *(",".join(f"{value:.7f}" for value in row) for row in rows)]
+    (folder / "colon.csv").write_text("\n".join(lines) + "\n")
+    return score_path(folder, reference="colon.csv")
+
+
+@thread(
+    "map-anything 93: world-to-camera, four times as large", "world-to-camera poses", "times as long", "invert each"
+)
+def _four_times(folder: Path, data: Path) -> Words:
+    T = make_estimate()
+    T[:, :3, 3] *= 4
+    np.savez(folder / "pred.npz", camera_poses=T)
+    np.savez(folder / "gt.npz", camera_poses=np.linalg.inv(make_path()))
+    return score_path(folder, estimate="pred.npz", reference="gt.npz")
+
+
+@thread("Align3R 11: pred_traj.txt with w first, against a reference", "w of its quaternions first")
+def _align3r_path(folder: Path, data: Path) -> Words:
+    write_tum(folder / "pred_traj.txt", make_estimate(), [f"{k}.0" for k in range(150)], w_first=True)
+    write_tum(folder / "ref.txt", make_path(), [f"{k}.0" for k in range(150)])
+    return score_path(folder, "--align", "sim3", estimate="pred_traj.txt")
+
+
+@thread("Gaussian-SLAM 27: poses relative to the first one, without alignment", "--align se3|se3", r"0\.00")
+def _relative(folder: Path, data: Path) -> Words:
+    T = make_path()
+    T[:, :3, 3] += (2.5, -1, 4)
+    T = Rotation.from_euler("xyz", [0.4, 1.1, -0.3]).as_matrix()[None] @ T[:, :3]
+    world = np.concatenate([T, np.tile([[[0.0, 0, 0, 1]]], (len(T), 1, 1))], 1)
+    relative = np.linalg.inv(world[0]) @ world
+    relative[1:, :3, 3] += np.random.default_rng(7).normal(0, 0.002, (len(T) - 1, 3))
+    np.save(folder / "est.npy", relative)
+    np.save(folder / "gt.npy", world)
+    return score_path(folder, "--align", "none", estimate="est.npy", reference="gt.npy")
+
+
+@thread("FAST-LIVO2 140: images 0.1 s late", "0.1(00)? s late|late against the reference", "0\\.1", "Fix")
+def _late(folder: Path, data: Path) -> Words:
+    write_tum(folder / "est.txt", make_estimate(), TIMES_S + 0.1)
+    write_tum(folder / "ref.txt", make_path())
+    return score_path(folder)
+
+
+@thread("cslam_experiments 15: keys of GTSAM as times", "keys|GTSAM", damaging="clocks start differently")
+def _keys(folder: Path, data: Path) -> Words:
+    write_tum(folder / "est.txt", make_estimate(), [str(18295873486192640 + k) for k in range(150)])
+    write_tum(folder / "ref.txt", make_path())
+    return score_path(folder)
+
+
+# -- Set 9: results of a walk.
+
+
+@thread("colmap 3404: poses in the order of image_id", "other order|order of the|shuffled", needs="walk")
+def _database_order(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    write_kitti(folder / "poses.txt", T[[4, 2, 11, 10, 3, 0, 7, 1, 9, 5, 8, 6]])
+    camera = ",".join(f"{key}={v:.3f}" for key, v in zip(("fx", "fy", "cx", "cy"), pick_numbers(K), strict=True))
+    return "check", folder / "poses.txt", "--images", folder / "images", "--camera", camera
+
+
+@thread("SceneSplat 28: axes of OpenCV in transforms.json", "axes of OpenCV", "turn the camera axes", needs="walk")
+def _opencv_transforms(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    write_transforms(folder / "transforms_train.json", turn_to_opengl(T), K)
+    return "check", folder / "transforms_train.json", "--images", folder / "images"
+
+
+@thread(
+    "vggt 296: a portrait image, of which the middle was seen", "crop|518x518", damaging="drifts|bends", needs="walk"
+)
+def _portrait(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data, lambda image: cv2.resize(cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE), (720, 1080)))
+    turn = np.eye(4)
+    turn[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    world_to_camera, scale = turn @ np.linalg.inv(T), 518 / 360
+    fx, fy, cx, cy = K[1, 1] * scale, K[0, 0] * scale, (359 - K[1, 2]) * scale, K[0, 2] * scale - (777 - 518) / 2
+    np.savez(
+        folder / "predictions.npz", extrinsic=world_to_camera[:, :3],
+        intrinsic=np.tile([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], (12, 1, 1)), images=np.zeros((12, 3, 518, 518), "u1"),
+    )  # fmt: skip
+    return "check", folder / "predictions.npz", "--images", folder / "images"
+
+
+@thread(
+    "gsplat 1039: the principal point as the middle", "principal point is off by", r"subtract \((3|4)\d", needs="walk"
+)
+def _recentered(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data, lambda image: image[:, 70:])
+    world_to_camera = np.linalg.inv(T)
+    camera = np.r_[pick_numbers(K)[:2], 470 // 2, 360 // 2]
+    return write_model(folder, world_to_camera, world_to_camera[:, :3, 3], (470, 360), camera)
+
+
+# -- Set 9: cameras and gyroscopes.
+
+add_calibration(
+    "hilti-trimble-slam-challenge-2026 27: eucm of Kalibr", "camchain.yaml",
+    "cam0:\n  cam_overlaps: [1]\n  camera_model: eucm\n  distortion_coeffs: []\n  distortion_model: none\n"
+    "  intrinsics: [0.6880437963470425, 0.892755548067092, 464.2603668172087, 463.8449509540513, 732.1131018844826, "
+    "720.6839326443876]\n  resolution: [1472, 1440]\n  rostopic: /cam0/image_raw\n",
+    "the model 'eucm'", "undistort the images", outcome="refused", size=(1472, 1440))  # fmt: skip
+add_calibration(
+    "ORB_SLAM3 930: Camera1 of a D435i", "Realsense_D435i.yaml",
+    '%YAML:1.0\nFile.version: "1.0"\nCamera.type: "PinHole"\n'
+    "Camera1.fx: 393.83372195014\nCamera1.fy: 393.5142578625567\n"
+    "Camera1.cx: 323.41500704616675\nCamera1.cy: 233.14763954717986\nStereo.b: 0.0500614121556282\n"
+    "Camera1.k1: 0.011827931955951686\nCamera1.k2: -0.006640593139407507\nCamera1.p1: -0.002598950095099216\n"
+    "Camera1.p2: 0.00010859505191597918\nCamera2.fx: 393.83372195014\nCamera2.fy: 393.5142578625567\n"
+    "Camera2.cx: 323.41500704616675\nCamera2.cy: 233.14763954717986\nCamera1.k3: 0.0\nCamera2.k3: 0.0\n"
+    "Stereo.T_c1_c2: !!opencv-matrix\n  rows: 4\n  cols: 4\n  dt: f\n  data: [1.0, 0.0, 0.0, 0.0500614121556282,\n"
+    "          0.0, 1.0, 0.0, 0.0,\n          0.0, 0.0, 1.0, 0.0,\n          0.0, 0.0, 0.0, 1.0]\n"
+    "Camera.width: 640\nCamera.height: 480\nCamera.fps: 30\n",
+    r"\[\[393\.83", r"-0\.0066405")  # fmt: skip
+add_calibration("semantic_nerf 49: fy for 480 as fx for 640", "K.txt", "320 0 320\n0 240 240\n0 0 1\n",
+                "fy is 0.75 times fx", outcome="cure")  # fmt: skip
+
+
+def write_gyroscope(folder: Path, mount: Array, gravity: float) -> None:
+    """Write poses of a camera that turns, and rates of a gyroscope whose axes `mount` (3, 3) turns to the camera's."""
+    rng, at, times = np.random.default_rng(7), np.arange(0, 30, 0.05), np.arange(0, 30, 0.005)
+
+    def turn(t: Array) -> Rotation:
+        angles = [0.4 * np.sin(1.1 * t), 0.5 * np.sin(0.8 * t + 1), 0.35 * np.sin(1.7 * t + 2)]
+        return Rotation.from_euler("xyz", np.column_stack(angles))
+
+    T = np.tile(np.eye(4), (len(at), 1, 1))
+    T[:, :3, :3] = (turn(at) * Rotation.from_rotvec(rng.normal(0, 0.0008, (len(at), 3)))).as_matrix()
+    T[:, :3, 3] = np.column_stack([np.sin(at), np.cos(0.7 * at), 0.3 * at])
+    write_tum(folder / "cam.txt", T, 1e9 + at)
+    rates = (turn(times - 0.0005).inv() * turn(times + 0.0005)).as_rotvec() / 0.001
+    rates = rates @ mount + np.array([0.01, -0.02, 0.005]) + rng.normal(0, 0.003, (len(times), 3))
+    force = turn(times).inv().apply([0, -gravity, 0]) @ mount
+    rows = zip(1e9 + times, rates, force, strict=True)
+    lines = (f"{time:.4f},{','.join(f'{v:.6f}' for v in np.r_[rate, one])}" for time, rate, one in rows)
+    (folder / "imu.csv").write_text("\n".join(["timestamp,gx,gy,gz,ax,ay,az", *lines]))
+
+
+@thread("FAST-LIVO 152: accelerations in g, rates in rad/s", "usable|good for", outcome="right", damaging="deg/s")
+def _accelerations_in_g(folder: Path, data: Path) -> Words:
+    write_gyroscope(folder, np.eye(3), 1.0)
+    return "rig", "imu", folder / "cam.txt", folder / "imu.csv"
+
+
+@thread("vins-application 22: axes of an OAK's IMU", "90|turned|axes", "fix")
+def _axes(folder: Path, data: Path) -> Words:
+    write_gyroscope(folder, np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]), 9.81)
+    np.savetxt(folder / "T.txt", np.eye(4), fmt="%.3f")
+    return "rig", "imu", folder / "cam.txt", folder / "imu.csv", "--calibration", folder / "T.txt"
+
+
+# -- Set 9: depth of the walk.
+
+
+def write_depth(folder: Path, data: Path, change: Change, *, as_stack: bool = False) -> Words:
+    """Write floats of a network for true z in metres (H, W), as a file for each image or as one stack."""
+    rng, maps = np.random.default_rng(7), list[Array]()
+    for name in ("pred", "truth"):
+        (folder / name).mkdir()
+    for file in sorted((data / "walk/depth").iterdir())[:8]:
+        depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        shutil.copyfile(file, folder / "truth" / file.name)
+        filled = np.where(depth > 0, depth, 2000) / 1000
+        maps.append(change(filled * (1 + 0.03 * rng.normal(size=depth.shape))).astype(np.float32))
+        if not as_stack:
+            np.save(folder / "pred" / f"{file.stem}.npy", maps[-1])
+    if as_stack:
+        np.savez(folder / "depths.npz", depths=np.stack(maps))
+    predicted = folder / ("depths.npz" if as_stack else "pred")
+    return "evaluate", "--depth", predicted, "--reference", folder / "truth", "--reference-factor", 1000
+
+
+@thread("kubric 349: codes of a range of 0 to 50", r"codes of a range", r"0\.00075\d* x value \+ 0\.[34]", needs="walk")
+def _codes(folder: Path, data: Path) -> Words:
+    return write_depth(folder, data, lambda depth: np.rint((depth - 0.4) / (50 - 0.4) * 65535))
+
+
+@thread("Video-Depth-Anything 65: depths of a metric model in one npz", "abs_rel +0.02", outcome="right", needs="walk")
+def _one_npz(folder: Path, data: Path) -> Words:
+    return write_depth(folder, data, lambda depth: depth, as_stack=True)
+
+
+@thread(
+    "Depth-Anything 247: another scale for each frame",
+    "differs from image to image",
+    "--protocol relative",
+    needs="walk",
+)
+def _scale_of_each(folder: Path, data: Path) -> Words:
+    factors = iter(np.exp(np.random.default_rng(3).normal(0, 0.35, 8)))
+    return write_depth(folder, data, lambda depth: depth * next(factors))
+
+
+@thread("FoundationPose 385: millimetres as floats", "millimetres", "0.001|1000", needs="walk")
+def _millimetre_floats(folder: Path, data: Path) -> Words:
+    return write_depth(folder, data, lambda depth: 1000 * depth)
 
 
 def main() -> int:
