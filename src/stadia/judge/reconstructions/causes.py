@@ -352,7 +352,11 @@ def find_order(T_given: Array, T_adjusted: Array) -> NDArray[np.intp] | None:
         distances = _measure_distances(moved, T_given, extents[0])
         order, near = distances.argmin(1), distances.min(1) <= np.median(distances.min(1))
         fitted = umeyama(adjusted[near], given[order[near]], "sim3")
-        moved = _place_poses(T_adjusted, fitted.R.T, fitted.apply(adjusted))
+        placed = _place_poses(T_adjusted, fitted.R.T, fitted.apply(adjusted))
+        median = float(np.median(_measure_distances(placed, T_given, extents[0]).min(1)))
+        if median >= best:
+            break  # positions on a line leave the turn about it open
+        best, moved = median, placed
     distances = _measure_distances(moved, T_given, extents[0])
     order = np.asarray(linear_sum_assignment(distances)[1])
     apart = _measure_distances(T_given, T_given, extents[0]) + np.diag(np.full(len(given), np.inf))
@@ -659,16 +663,26 @@ def _fit_positions(part: PoseDifference, kept: NDArray[np.bool_]) -> tuple[str, 
     if not rms.is_above(MIN_NOISE_SHARE / 2, SURELY_NAMED):
         return None
     tried = [_fit_stretch(given, right, kept), _fit_growth(given, right, kept), _fit_bend(given, right, kept)]
-    scored = [
-        (3 * kept.sum() * np.log(max((rest**2).sum(), 1e-300)) + PRICE * parameters * np.log(3 * kept.sum()), *found)
-        for found, rest, parameters in (entry for entry in tried if entry is not None)
-        if _is_explained(part.extent * part.moves[kept], rest, parameters, 0)
-    ]
-    if not scored:
-        return None
-    _, name, size, centers = min(scored, key=lambda entry: entry[0])
-    # the deviation of a size: as that of the errors that the explanation takes away
-    return name, Measured(size, abs(size) * rms.deviation / max(rms.value, 1e-12)), centers
+    scored, moves = list[tuple[float, str, Measured, Array]](), part.extent * part.moves[kept]
+    for (name, size, centers), rest, parameters in (entry for entry in tried if entry is not None):
+        measured = Measured(size, abs(size) * _measure_deviation(moves - rest, part.extent * part.of_moves[kept]))
+        if _is_explained(moves, rest, parameters, 0) and abs(size) > SURELY_NAMED * measured.deviation:
+            cost = 3 * kept.sum() * np.log(max((rest**2).sum(), 1e-300))
+            scored.append((cost + PRICE * parameters * np.log(3 * kept.sum()), name, measured, centers))
+    return min(scored, key=lambda entry: entry[0])[1:] if scored else None
+
+
+def _measure_deviation(explained: Array, root: Array) -> float:
+    """Return the standard deviation of the size of an explanation, over its size.
+
+    A few matches may leave open how the scale or the direction of a path changes, and then adjusted poses differ from
+    right ones in just this way.
+
+    explained: (N, 3) the errors that the explanation takes away.
+    root: (N, 3, K) root of the covariance of the errors.
+    """
+    along = np.linalg.norm(np.tensordot(explained, root, 2))
+    return float(along / max((explained**2).sum(), 1e-300))
 
 
 Fitted = tuple[tuple[str, float, Array], Array, int]
