@@ -154,3 +154,15 @@ def test_truth_that_wrapped_around_is_named() -> None:
     assert any("wraps around at 65.5" in note for note in explain_depth([(far, wrapped[0][1]), *wrapped[1:]], METRES))
     outliers = np.random.default_rng(0).random(pairs[0][0].shape) < 0.02
     assert explain_depth(change(pairs, lambda z: np.where(outliers, 70.0, z)), METRES) == []
+
+
+def test_codes_of_a_range_are_named() -> None:
+    """Kubric 349: 16 bits of a range that begins at the nearest depth."""
+    pairs = change(make_pairs(noise=0.02), lambda z: np.rint((z - 0.4) / (50 - 0.4) * 65535))
+    (note,) = explain_depth(pairs, METRES)
+    assert "codes of a range" in note
+    assert "x value + 0.4" in note
+    for number, (predicted, true) in enumerate(pairs):
+        pairs[number] = ((1 + number / 4) * predicted + 300 * number, true)  # another range in each image
+    assert not any("codes" in one for one in explain_depth(pairs, METRES))
+    assert explain_depth(change(make_pairs(noise=0.02), lambda z: 1.1 * z + 0.2), METRES) == []

@@ -12,7 +12,7 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.image_score import score_image
 from stadia.evaluation.predictions_folder import Predictions
-from stadia.evaluation.protocols import PROTOCOLS
+from stadia.evaluation.protocols import PROTOCOLS, note_of_scale
 
 Maps = dict[str, NDArray[np.float64]]
 Write = Callable[..., Path]
@@ -168,3 +168,12 @@ def test_depth_that_is_cut_off_at_the_largest_integer_is_named(beyond: int, name
     assert true_m is not None
     assert true_m[:, -1].max() == 0
     assert [("cut off at 6.553 m" in note or "cut off at 6.554 m" in note) for note in truth.notes] == [True] * named
+
+
+def test_a_scale_that_differs_from_image_to_image_is_named() -> None:
+    """Depth-Anything 247: each frame of a video has its own scale."""
+    (note,) = note_of_scale(1.1, 0.5, (0.35, 0.02))
+    assert "differs from image to image" in note
+    assert "--protocol relative" in note
+    assert note_of_scale(1.1, 0.2, (0.12, 0.09)) == []
+    assert "right up to one scale" in note_of_scale(2.0, 0.02, (0.5, 0.02))[0]

@@ -241,3 +241,18 @@ def test_times_of_some_frames_against_rows_of_all_are_named() -> None:
     (note,) = (one for one in score_trajectory(estimated, reference).notes if "a second" in one)
     assert "write the time k / 30 in front of row k of poses.npz" in note
     assert note_frame_rate(Trajectory(T[known], known / 30.0), replace(reference, frames=known)) is None
+
+
+def test_a_camera_on_a_body_is_turned_and_away() -> None:
+    """VSLAM-LAB 160: the ground truth is of the body, which has other axes and another place."""
+    body, mount = drive(), np.eye(4)
+    mount[:3, :3] = Rotation.from_euler("xyz", [-90, 0, -90], degrees=True).as_matrix()
+    mount[:3, 3] = (0.35, 0, 0.76)
+    estimate = body @ mount
+    note = explain_motion(Trajectory(estimate, name="est"), Trajectory(body, name="ref"))
+    assert note is not None
+    assert "two sensors of one rig: the reference's is turned by 120 degrees and at (" in note
+    assert "0.76, -0.35) m" in note
+    turned = explain_motion(Trajectory(right(mount[:3, :3])(body), name="est"), Trajectory(body, name="ref"))
+    assert turned is not None
+    assert "two sensors" not in turned

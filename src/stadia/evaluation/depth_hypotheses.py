@@ -213,7 +213,8 @@ def explain_depth(pairs: Sequence[Pair], depth_scale: DepthScale) -> list[str]:
         return [note]
     as_read = AS_GIVEN[depth_scale]
     given = measure_error(pairs, as_read)
-    if given <= MAX_ERROR_AS_GIVEN:
+    codes = _find_codes(pairs, given) if depth_scale is DepthScale.METRES else None
+    if given <= MAX_ERROR_AS_GIVEN and codes is None:
         return []
     measured = [(measure_error(pairs, one), one) for one in list_hypotheses(pairs, depth_scale)]
     if len(pairs) > 2:
@@ -221,8 +222,12 @@ def explain_depth(pairs: Sequence[Pair], depth_scale: DepthScale) -> list[str]:
             moved = [(pairs[k][0], pairs[k + shift][1]) for k in range(len(pairs)) if 0 <= k + shift < len(pairs)]
             what = f"of a frame that is one {side} in the list"
             measured.append((measure_error(moved, as_read), DepthHypothesis("ground truth", what, PAIRING, _keep)))
+    if codes is not None:
+        measured.append((measure_error(pairs, codes), codes))
     measured.sort(key=lambda one: one[0])
     error = measured[0][0]
+    if given <= MAX_ERROR_AS_GIVEN and measured[0][1] is not codes:
+        return []
     if error > MAX_ERROR_EXPLAINED or given < MIN_ERROR_GAIN * error:
         return []
     before = f"the error, after one factor for all images, is {given:.0%} as given"
@@ -233,6 +238,37 @@ def explain_depth(pairs: Sequence[Pair], depth_scale: DepthScale) -> list[str]:
     causes = " or ".join(f"the {one.of} {'is' if one.of == 'ground truth' else 'are'} {one.what}" for one in likely)
     after = f"{'and ' if np.isfinite(given) else ''}{error:.0%} reread so"
     return [f"{causes}: {before} {after}. Fix: {', or '.join(dict.fromkeys(one.fix for one in likely))}"]
+
+
+MIN_ERROR_OF_CODES = 0.02
+"""Least relative error after one factor with which values may be codes: rounding gives less."""
+
+MIN_CODE = 1.3
+"""Least factor between a code and metres, or its inverse; a network that is off by less predicts metres."""
+
+
+def _find_codes(pairs: Sequence[Pair], given: float) -> DepthHypothesis | None:
+    """Return the hypothesis that predictions are depth after one scale and one shift for all images; None if not.
+
+    given: error of the predictions after one factor for all images.
+    """
+    values, depths = list[Array](), list[Array]()
+    for predicted, true in pairs:
+        resized = cv2.resize(predicted, true.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        known = np.isfinite(true) & (true > 0) & np.isfinite(resized)
+        values.append(resized[known])
+        depths.append(true[known])
+    if len(pairs) < 2 or sum(map(len, values)) < MIN_FITTED or given < MIN_ERROR_OF_CODES:
+        return None
+    (scale,), (shift,) = fit_scale_and_shift(np.concatenate(values)[None], np.concatenate(depths)[None])
+    if scale <= 0 or abs(np.log(scale)) < np.log(MIN_CODE):
+        return None
+    metres = f"{scale:.4g} x value {'+' if shift > 0 else '-'} {abs(shift):.3g}"
+    what = f"codes of a range, as Kubric stores it (metres are {metres}, in all compared images)"
+    return DepthHypothesis("predictions", what, CODES, lambda stored: scale * stored + shift)
+
+
+CODES = "store metres, by the range that the codes are of"
 
 
 PAIRING = "pair the files by the numbers in their names; sorted as text, 10 comes before 2"

@@ -620,16 +620,28 @@ def note_of_unit(
     return [f"{found}: {cause}. Fix: {fix}; {describe_gain(gain)}"]
 
 
+MAX_GAIN_OF_SCALES = 0.4
+"""AbsRel after one factor an image, over that as given, up to which the factors explain it: networks of metres have
+more.
+"""
+
+
 def note_of_scale(
     ratio: float, spread: float, gain: tuple[float, float], factors: Mapping[str, float] | None = None
 ) -> list[str]:
-    """Return a note if predicted depth in metres differs from the truth by one unknown factor, the same in all images.
+    """Return a note if predicted depth in metres differs from the truth by one unknown factor, or by one an image.
 
     ratio: median over images of median(true depth) / median(predicted depth).
     spread: standard deviation of this ratio over images, divided by its median.
     gain: AbsRel as given and after one factor an image.
     factors: integers per metre with which predictions and ground truth were read, if their files contain integers.
     """
+    if spread >= SCALE_STEADY_BELOW and gain[1] <= MAX_GAIN_OF_SCALES * gain[0]:
+        return [
+            f"the scale of the predictions differs from image to image: scale_ratio has a spread of {spread:.2g}. With"
+            f" one factor for each image, {describe_gain(gain).removeprefix('then ')}. If they are not in metres, use"
+            " --protocol relative; a video needs one scale for all its frames"
+        ]
     if spread >= SCALE_STEADY_BELOW or abs(math.log(ratio)) < math.log(MIN_SCALE_RATIO):
         return []
     found = f"scale_ratio_median is {ratio:.4g} for nearly every image ({spread:.2g} spread)"

@@ -291,12 +291,35 @@ def _fit_axes(P: Array, Q: Array, pairs: Pairs, *, inverted: bool) -> list[Hypot
         fix = f"multiply each pose of the estimate from the right by {_format(R.T)}"
         fix = f"invert its poses, then {fix}" if inverted else fix
         hypotheses.append(Hypothesis(f"{prefix}{_name_axes(R)}", fix, _turn(P, R), Q))
+        mount = None if inverted else _fit_mount(P, Q, pairs)
+        if mount is not None and (measure_motion_error(mount.estimated, Q, pairs) or 0.0) <= MAX_GAIN * error:
+            hypotheses.append(mount)
     if not inverted and (turned := _turn_rotations(P, Q)) is not None:
         hypotheses.append(turned)
     if not inverted:
         what = "one of the files has a left-handed world (y up, as Unity writes it)"
         hypotheses.append(Hypothesis(what, "mirror y: M T M with M = diag(1, -1, 1, 1)", mirror_poses(P, 1), Q))
     return hypotheses
+
+
+def _fit_mount(P: Array, Q: Array, pairs: Pairs) -> Hypothesis | None:
+    """Return the pose of the reference's sensor on the estimate's: its position, and its rotation by turns alone."""
+    if len(P) < MIN_LEVER_POSES:
+        return None
+    with suppress(GeometryError):
+        lever, _ = fit_lever_arm(P, Q)
+        (R_p, _), (R_q, _) = _motions(P, pairs), _motions(Q, pairs)
+        U, _, Vt = np.linalg.svd(so3_log(R_p).T @ so3_log(R_q))
+        R = U @ np.diag([1, 1, np.sign(np.linalg.det(U @ Vt))]) @ Vt
+        moved = P.copy()
+        moved[:, :3, 3] += P[:, :3, :3] @ lever
+        moved[:, :3, :3] = P[:, :3, :3] @ R
+        where = ", ".join(f"{value:.3g}" for value in lever)
+        angle = float(_angles_deg(R[None])[0])
+        what = f"the reference's is turned by {angle:.0f} degrees and at ({where}) m in the axes of the estimate's"
+        fix = f"multiply each pose of the estimate from the right by [R t] of this sensor, R = {_format(R)}"
+        return Hypothesis(f"the files belong to two sensors of one rig: {what}", fix, moved, Q)
+    return None
 
 
 def _turn_rotations(P: Array, Q: Array) -> Hypothesis | None:
