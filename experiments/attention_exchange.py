@@ -1,6 +1,7 @@
 """Train a small DPT with exact attention, exchange the attention and fine-tune, against training with it from scratch.
 
     python experiments/attention_exchange.py OUT [--seeds 0 1 2] [--steps 300] [--data kitti | worlds]
+    python experiments/attention_exchange.py OUT --start-steps 2000 --steps 100 --data worlds --seeds {0..29}
     python experiments/attention_exchange.py OUT --times
 
 Attentions: Performer, memory-compressed 2 and 3, token merging 25 %. Every arm has the same number of steps: SDPA two
@@ -11,6 +12,9 @@ kitti: the first 60 frames of KITTI raw with LiDAR train, the last 15 are scored
 on four unseen worlds. AbsRel in metres without a fit, of the last checkpoint, which no score chose. Each seed prints
 a line of JSON for each arm; in the end the table, with the difference from SDPA over the seeds and its 95 % interval.
 The same command goes on where it was stopped. `exchanged` is the score right after the exchange, without a step.
+
+--start-steps: one training with SDPA of so many steps is the start of all seeds and arms, and --steps are those after
+the exchange. The first line of JSON has the scores of this start, and those without attention (its values are 0).
 
 --times: seconds of processor time of a training step (forward and backward, batch of 1), interleaved, medians.
 """
@@ -31,6 +35,7 @@ from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
+from scipy import stats
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -43,7 +48,7 @@ from stadia.differentiable import torch_state
 from stadia.differentiable.batch import Batch
 from stadia.differentiable.images import camera_to_torch, resize
 from stadia.geometry.cameras import depth_from_inverse
-from stadia.metrics.depth_metrics import abs_rel
+from stadia.metrics import depth_metrics
 from stadia.networks.config import AttentionConfig, DptConfig
 from stadia.networks.depth.dpt import Dpt
 from stadia.training import recipes
@@ -66,7 +71,8 @@ SETTINGS = (
     *(f"training.batch_size={BATCH}", "training.workers=0"),
 )
 DECIDED = 0.01  # a difference of AbsRel
-T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # Student, two-sided
+METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10", "d1", "d2", "d3")
+START_SEED = 1000
 TIMED = ((192, 640), (352, 1216))
 
 
@@ -75,9 +81,9 @@ def words(attention: str) -> tuple[str, ...]:
 
 
 class Trained(NamedTuple):
-    """AbsRel after the training, and right after the exchange; processor time of the steps."""
+    """Scores by metric after the training, AbsRel right after the exchange, and processor time of the steps."""
 
-    abs_rel: float
+    scores: dict[str, float]
     exchanged: float | None
     processor_s: float
     steps: int
@@ -99,12 +105,13 @@ class Task:
             self.scored = [(world, index) for world in worlds for index in range(0, len(world), 5)]
 
     @torch.no_grad()
-    def score(self, predictor: Predictor) -> float:
-        return statistics.fmean(score_frame(predictor, *frame) for frame in self.scored)
+    def score(self, predictor: Predictor) -> dict[str, float]:
+        each = [score_frame(predictor, *frame) for frame in self.scored]
+        return {name: round(statistics.fmean(scores[name] for scores in each), 5) for name in METRICS}
 
 
-def score_frame(predictor: Predictor, recording: Recording, index: int) -> float:
-    """Return AbsRel in metres within 80 m."""
+def score_frame(predictor: Predictor, recording: Recording, index: int) -> dict[str, float]:
+    """Return the metrics of depth in metres within 80 m."""
     image = torch.from_numpy(recording.image(index)).permute(2, 0, 1)[None].float() / 255
     depth_m = recording.depth_m(index)
     assert depth_m is not None
@@ -113,7 +120,7 @@ def score_frame(predictor: Predictor, recording: Recording, index: int) -> float
     depth = depth_from_inverse(torch.from_numpy(predictor.inverse_depth(small.numpy(), camera)))
     full = interpolate(depth, true.shape, mode="bilinear", align_corners=False)[0, 0].clamp(1e-3, 80)
     known = (true > 0) & (true < 80)
-    return float(abs_rel(full.numpy(), true.numpy(), known.numpy()))
+    return {name: float(getattr(depth_metrics, name)(full.numpy(), true.numpy(), known.numpy())) for name in METRICS}
 
 
 def configure(task: Task, attention: str, seed: int) -> SupervisedConfig:
@@ -150,7 +157,7 @@ def train(
     if start is not None:
         new = list_exchanged(start, recipe.state_dict())
         recipe.load_state_dict({**recipe.state_dict(), **{name: start[name] for name in start.keys() - new}})
-        exchanged = task.score(make_predictor(recipe.eval(), Path("start")))
+        exchanged = task.score(make_predictor(recipe.eval(), Path("start")))["abs_rel"]
     recipe.train().to(device)
     optimizer = torch.optim.AdamW(recipe.parameters(), LR)
     warm_up = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / WARMUP, 1))
@@ -168,22 +175,35 @@ def train(
     return Trained(task.score(predictor), exchanged, round(spent_s, 1), steps), dict(recipe.state_dict())
 
 
-def compare(found: dict[str, Any], seeds_used: Sequence[int]) -> list[str]:
+def score_without_attention(task: Task, config: SupervisedConfig, weights: dict[str, Tensor]) -> dict[str, float]:
+    """Return the scores of trained weights whose attention passes nothing on."""
+    recipe = SupervisedRecipe(config)
+    values = [name for name in weights if ".attention.attention.value." in name]
+    assert values
+    recipe.load_state_dict({**weights, **{name: torch.zeros_like(weights[name]) for name in values}})
+    return task.score(make_predictor(recipe.eval(), Path("start")))
+
+
+def compare(found: dict[str, Any], seeds_used: Sequence[int], ways: Sequence[str]) -> list[str]:
     """Return the table: arms, their scores, and the difference from SDPA, paired by seed."""
     lines = []
-    arms = ["scratch/sdpa", *(f"{way}/{name}" for name in ATTENTIONS for way in ("exchange", "scratch"))]
-    del arms[2]
+    arms = [f"{way}/{name}" for name in ATTENTIONS for way in ways]
+    arms.sort(key=f"{ways[-1]}/sdpa".__ne__)
     for arm in arms:
-        each = [found[f"{arm}/{seed}"]["abs_rel"] for seed in seeds_used]
-        line = f"{arm}: AbsRel {', '.join(f'{score:.3f}' for score in each)}"
+        each = [found[f"{arm}/{seed}"]["scores"]["abs_rel"] for seed in seeds_used]
+        means = {
+            name: round(statistics.fmean(found[f"{arm}/{seed}"]["scores"][name] for seed in seeds_used), 4)
+            for name in METRICS
+        }
+        line = f"{arm}: {means}"
         before = [found[f"{arm}/{seed}"]["exchanged"] for seed in seeds_used]
         if before[0] is not None:
-            line += f"; right after the exchange {', '.join(f'{score:.3f}' for score in before)}"
+            line += f"; AbsRel right after the exchange {statistics.fmean(before):.4f}"
         if arm != arms[0] and len(each) > 1:
-            pairs = zip(each, [found[f"{arms[0]}/{seed}"]["abs_rel"] for seed in seeds_used], strict=True)
+            pairs = zip(each, [found[f"{arms[0]}/{seed}"]["scores"]["abs_rel"] for seed in seeds_used], strict=True)
             steps = [mine - exact for mine, exact in pairs]
-            half = T_95[len(steps) - 1] * statistics.stdev(steps) / len(steps) ** 0.5
-            line += f"; minus SDPA {statistics.fmean(steps):+.3f} +- {half:.3f}"
+            half = float(stats.t.ppf(0.975, len(steps) - 1)) * statistics.stdev(steps) / len(steps) ** 0.5
+            line += f"; AbsRel minus SDPA {statistics.fmean(steps):+.4f} +- {half:.4f}"
             line += f", {math.ceil((1.96 * statistics.stdev(steps) / DECIDED) ** 2)} seeds decide {DECIDED}"
         lines.append(line)
     return lines
@@ -219,6 +239,7 @@ def main() -> None:
     parser.add_argument("--data", choices=["kitti", "worlds"], default="kitti")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--start-steps", type=int, default=0, help="steps of one training that all seeds start from")
     parser.add_argument("--device", default="cpu", help="cuda on a machine with a GPU")
     parser.add_argument("--times", action="store_true")
     parser.add_argument("--sizes", nargs="+", default=["tiny", "small"], help="of DPT, to time")
@@ -230,25 +251,39 @@ def main() -> None:
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     task = Task(arguments.data)
-    kept = arguments.out / f"exchange-{arguments.data}-{arguments.steps}.json"
+    ways: tuple[str, ...] = ("exchange", "scratch")
+    shared = arguments.start_steps
+    last = arguments.steps if shared else arguments.steps // 3
+    if shared:
+        ways = ("exchange",)
+        start_of_all = arguments.out / f"start-{arguments.data}-{shared}.pt"
+        resolved, batches = read_batches(configure(task, "sdpa", START_SEED))
+        if not start_of_all.exists():
+            torch.save(train(task, resolved, batches, shared, START_SEED, arguments.device)[1], start_of_all)
+        weights = torch.load(start_of_all)
+        recipe = SupervisedRecipe(resolved)
+        recipe.load_state_dict(weights)
+        known = task.score(make_predictor(recipe.eval(), Path("start")))
+        print(json.dumps({"start": known, "without attention": score_without_attention(task, resolved, weights)}))
+    kept = arguments.out / f"exchange-{arguments.data}-{shared}-{arguments.steps}.json"
     found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
-    last = arguments.steps // 3
     for seed in arguments.seeds:
         resolved, batches = read_batches(configure(task, "sdpa", seed))
-        start = arguments.out / f"start-{arguments.data}-{arguments.steps}-{seed}.pt"
-        if not start.exists():
-            torch.save(train(task, resolved, batches, arguments.steps - last, seed, arguments.device)[1], start)
-        weights = torch.load(start)
+        if not shared:
+            start = arguments.out / f"start-{arguments.data}-{arguments.steps}-{seed}.pt"
+            if not start.exists():
+                torch.save(train(task, resolved, batches, arguments.steps - last, seed, arguments.device)[1], start)
+            weights = torch.load(start)
         for attention in ATTENTIONS:
             config = resolved.model_copy(update={"model": configure(task, attention, seed).model})
-            for way in ("exchange", "scratch"):
+            for way in ways:
                 arm = f"{way}/{attention}/{seed}"
                 if arm not in found:
                     steps, first = (last, weights) if way == "exchange" else (arguments.steps, None)
                     found[arm] = train(task, config, batches, steps, seed, arguments.device, first)[0]._asdict()
                     kept.write_text(json.dumps(found, indent=1))
                 print(json.dumps({"arm": arm, **found[arm], "cores": os.cpu_count(), "threads": 1}), flush=True)
-    print("\n".join(compare(found, arguments.seeds)))
+    print("\n".join(compare(found, arguments.seeds, ways)))
 
 
 if __name__ == "__main__":
