@@ -913,8 +913,8 @@ def _rostopic(folder: Path, data: Path) -> Words:
     return score_path(folder)
 
 
-@thread("ODM 1473: geo.txt", r"one unit is 7\.\d", outcome="right")
-def _geo(folder: Path, data: Path) -> Words:
+def write_survey(folder: Path) -> tuple[Path, list[str], Array]:
+    """Write a model of which one unit is 7.3 m; return it, the names of its images, and a noisy track in metres."""
     at = np.arange(0, 60, 1.0)
     places, world = drive(at), Rotation.from_euler("xyz", [70, 20, 10], degrees=True)
     T = np.tile(np.eye(4), (len(at), 1, 1))
@@ -932,7 +932,12 @@ def _geo(folder: Path, data: Path) -> Words:
         for k, (row, name) in enumerate(zip(rows, names, strict=True), 1)
     )
     (sparse / "images.txt").write_text("".join(texts))
-    track = places + np.random.default_rng(7).normal(0, 0.5, places.shape)
+    return sparse, names, places + np.random.default_rng(7).normal(0, 0.5, places.shape)
+
+
+@thread("ODM 1473: geo.txt", r"one unit is 7\.\d", outcome="right")
+def _geo(folder: Path, data: Path) -> Words:
+    sparse, names, track = write_survey(folder)
     lat, lon, radius_m = 47.335287, 8.519083, 6378137.0
     lines = ["EPSG:4326"]
     for name, (east, north, up) in zip(names, track, strict=True):
@@ -1194,6 +1199,237 @@ def _scale_of_each(folder: Path, data: Path) -> Words:
 @thread("FoundationPose 385: millimetres as floats", "millimetres", "0.001|1000", needs="walk")
 def _millimetre_floats(folder: Path, data: Path) -> Words:
     return write_depth(folder, data, lambda depth: 1000 * depth)
+
+
+# -- Set 10: threads of 2024 to 2026.
+
+
+@thread("MatrixCity 22: 65535 for the sky, 100 a metre", r"abs_rel +0\.03", outcome="right", needs="walk")
+def _sky(folder: Path, data: Path) -> Words:
+    rng = np.random.default_rng(7)
+    for name in ("pred", "truth"):
+        (folder / name).mkdir()
+    for file in sorted((data / "walk/depth").iterdir())[:8]:
+        depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED) / 100
+        sky = np.arange(360)[:, None] < 90
+        truth = np.where(sky, 65535, np.rint(100 * depth)).astype(np.uint16)
+        cv2.imwrite(str(folder / "truth" / file.name), truth)
+        predicted = np.where(sky, 120, np.where(depth > 0, depth, 20)) * (1 + 0.04 * rng.normal(size=depth.shape))
+        np.save(folder / "pred" / f"{file.stem}.npy", predicted.astype(np.float32))
+    return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth", "--reference-factor", 100
+
+
+@thread("LightwheelOcc 1: 8 bits of 1000 m, 255 where there is none", "8-bit image", outcome="refused", needs="walk")
+def _eight_bits(folder: Path, data: Path) -> Words:
+    for name in ("pred", "truth"):
+        (folder / name).mkdir()
+    for file in sorted((data / "walk/depth").iterdir())[:8]:
+        depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED) / 100
+        truth = np.where(depth > 0, np.rint(depth * 255 / 1000), 255).astype(np.uint8)
+        cv2.imwrite(str(folder / "truth" / file.name), truth)
+        np.save(folder / "pred" / f"{file.stem}.npy", np.where(depth > 0, depth, 20).astype(np.float32))
+    return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth"
+
+
+@thread("Depth-Anything-3 73: metric depth, poses without scale_factor", r"3\.6|0\.27", "scale|factor", needs="walk")
+def _two_scales(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    frames = range(0, 36, 4)
+    T = np.loadtxt(data / "walk/poses.txt").reshape(-1, 4, 4)[frames]
+    (folder / "images").mkdir()
+    maps = list[Array]()
+    for frame in frames:
+        shutil.copyfile(data / f"walk/images/{frame:05d}.jpg", folder / f"images/{frame:05d}.jpg")
+        maps.append(cv2.imread(str(data / f"walk/depth/{frame:05d}.png"), cv2.IMREAD_UNCHANGED) / 1000)
+    extrinsics = np.linalg.inv(T)[:, :3]
+    extrinsics[:, :, 3] /= 3.6158
+    intrinsics = np.tile(K, (len(frames), 1, 1))
+    np.savez(folder / "results.npz", extrinsics=extrinsics, intrinsics=intrinsics, depth=np.stack(maps).astype("f4"))
+    return "check", folder / "results.npz", "--images", folder / "images"
+
+
+@thread("evo 643: ground truth of one pose a second", "--max-difference", "0\\.04|0\\.03")
+def _slow_truth(folder: Path, data: Path) -> Words:
+    T, times = make_path(600), START_S + np.arange(600) / 10
+    write_tum(folder / "gt.csv", T[3::10], times[3::10] + 0.037)
+    T[:, :3, 3] += np.random.default_rng(7).normal(0, 0.002, (600, 3))
+    write_tum(folder / "est.tum", T, times)
+    return score_path(folder, estimate="est.tum", reference="gt.csv")
+
+
+@thread("evo 740: UTM of a GNSS whose clock differs", "late|early", r"0\.8 s|0\.80")
+def _utm_clock(folder: Path, data: Path) -> Words:
+    T = make_path()
+    positions = 20 * T[:, :3, 3] + (456231.5, 5428765.25, 112.0)
+    rows = (f"{t:.3f} {x:.4f} {y:.4f} {z:.4f} 0 0 0 1\n" for t, (x, y, z) in zip(TIMES_S, positions, strict=True))
+    (folder / "gnss.txt").write_text("".join(rows))
+    T[:, :3, 3] = 20 * T[:, :3, 3] + np.random.default_rng(7).normal(0, 0.02, (150, 3))
+    write_tum(folder / "est.txt", T, TIMES_S + 0.8)
+    return score_path(folder, reference="gnss.txt")
+
+
+@thread("LuSNAR-dataset 1: a rover's body and its camera", "two sensors of one rig", r"0\.15[56]")
+def _rover(folder: Path, data: Path) -> Words:
+    body, mount = make_path(), np.eye(4)
+    mount[:3, :3] = Rotation.from_euler("ZX", [90, 90], degrees=True).as_matrix()
+    mount[:3, 3] = (1, -0.155, -1.5)
+    estimate = body @ mount
+    estimate[:, :3, 3] += np.random.default_rng(7).normal(0, 0.002, (150, 3))
+    write_tum(folder / "est.txt", estimate)
+    write_tum(folder / "gt.txt", body)
+    return score_path(folder, reference="gt.txt")
+
+
+add_calibration(
+    "image_undistort 75: omni of Kalibr, with xi", "camchain.yaml",
+    "camera_center:\n  camera_model: omni\n"
+    "  distortion_coeffs: [-0.05752744139474956, 0.19686400450740277, -0.001746182956769978, 0.0013556967582825739]\n"
+    "  distortion_model: radtan\n  intrinsics: [1.7769948506929503, 2190.9268776891236, 2183.373606077044, "
+    "1215.7452221822696, 1042.684123840487]\n  resolution: [2448, 2048]\n  rostopic: /camera_center\n",
+    "omni", outcome="refused", size=(2448, 2048))  # fmt: skip
+add_calibration("IsaacLab 1318: a focal length in other units than the aperture", "camera.json",
+                json.dumps({"focal_length": 240.0, "focus_distance": 400.0, "horizontal_aperture": 20.955,
+                            "width": 640, "height": 480}),
+                "a field of view of 5.0 degrees", outcome="cure")  # fmt: skip
+
+
+@thread("vipe 45: pose.npz with data and inds", "save the poses as numpy.save", needs="walk")
+def _vipe(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    np.savez(folder / "pose.npz", data=T.astype(np.float32), inds=np.arange(12))
+    np.savetxt(folder / "K.txt", K, fmt="%.4f")
+    return "check", folder / "pose.npz", "--images", folder / "images", "--camera", folder / "K.txt"
+
+
+@thread(
+    "nerfstudio 2719: other names of images than the model's",
+    "the same number in their names",
+    "no pose",
+    outcome="refused",
+    needs="walk",
+)
+def _other_names(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    for order, path in enumerate(sorted((folder / "images").iterdir()), 1):
+        path.rename(path.with_name(f"frame_{order:05d}.jpg"))
+    world = np.linalg.inv(T)
+    words = write_model(folder, world, world[:, :3, 3], (540, 360), pick_numbers(K))
+    path = folder / "sparse/images.txt"
+    path.write_text(path.read_text().replace(" 1 000", " 1 IMG_20240103_0"))
+    return words
+
+
+@thread(
+    "Pi3 60: a focal length that is 20 % short", r"focal length is (1[89]|2[01])", "multiply it by 1\\.2", needs="walk"
+)
+def _short_focal(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    world, camera = np.linalg.inv(T), pick_numbers(K)
+    return write_model(folder, world, world[:, :3, 3], (540, 360), camera * (0.8, 0.8, 1, 1))
+
+
+@thread("record3d 95: metadata of the app", "is usable", outcome="right", needs="walk")
+def _record3d(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    (folder / "rgbd").mkdir()
+    for order, frame in enumerate(FRAMES):
+        shutil.copyfile(data / f"walk/images/{frame:05d}.jpg", folder / f"rgbd/{order}.jpg")
+    turned = turn_to_opengl(T)
+    rows = np.hstack([Rotation.from_matrix(turned[:, :3, :3]).as_quat(), turned[:, :3, 3]])
+    content = {"w": 540, "h": 360, "fps": 10, "K": K.T.ravel().tolist(), "poses": rows.tolist()}
+    (folder / "metadata").write_text(json.dumps(content | {"initPose": [0, 0, 0, 1, 0, 0, 0]}))
+    return "check", folder / "metadata", "--images", folder / "rgbd"
+
+
+@thread("python-example-droid-dataset 9: T_world_camera as world-to-camera", "inverted", "invert each", needs="walk")
+def _droid(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    np.savez(folder / "cameras.npz", extrinsics=T[:, :3], intrinsics=np.tile(K, (12, 1, 1)))
+    return "check", folder / "cameras.npz", "--images", folder / "images"
+
+
+@thread("ScanNet 174: poses with -inf", "is usable", "inf", outcome="right", needs="walk")
+def _infinite_poses(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    T[4] = -np.inf
+    return write_matrices(folder, T, K)
+
+
+@thread("gaussian-splatting 1090: one image more than poses", "11 (poses|rows)|12 images", needs="walk")
+def _one_more(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    write_kitti(folder / "path.txt", T[1:])
+    np.savetxt(folder / "K.txt", K, fmt="%.4f")
+    return "check", folder / "path.txt", "--images", folder / "images", "--camera", folder / "K.txt"
+
+
+@thread("potree-sfm 12: pitch and roll exchanged", "pitch", "roll", needs="walk")
+def _exchanged_angles(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    world = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    angles = Rotation.from_matrix(world @ T[:, :3, :3] @ OPENGL).as_euler("ZXY", degrees=True)
+    places = T[:, :3, 3] @ world.T
+    lines = ["#name,x,y,alt,heading,pitch,roll,f,px,py,k1,k2,k3,k4,t1,t2"]
+    for frame, place, (heading, pitch, roll) in zip(FRAMES, places, angles, strict=True):
+        numbers = [*place, -heading, roll, pitch, 36 * K[0, 0] / 540, 0, 0, *[0] * 6]
+        lines.append(",".join([f"{frame:05d}.jpg", *(f"{value:.6f}" for value in numbers)]))
+    (folder / "cameras.csv").write_text("\n".join(lines) + "\n")
+    return "check", folder / "cameras.csv", "--images", folder / "images"
+
+
+@thread("WildAvatar_Toolbox 7: matrices of the other direction", "inverted", "invert each", needs="walk")
+def _inverse_matrices(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    return write_matrices(folder, np.linalg.inv(T), K)
+
+
+@thread("scannetpp 104: poses of some of the frames", "is usable", "12 of 15", outcome="right", needs="walk")
+def _some_frames(folder: Path, data: Path) -> Words:
+    T, K = read_walk(data)
+    write_walk(folder, data)
+    for order, path in enumerate(sorted((folder / "images").iterdir())):
+        path.rename(path.with_name(f"frame_{order:06d}.jpg"))
+    for order in (12, 13, 14):
+        shutil.copyfile(data / f"walk/images/{3 * order:05d}.jpg", folder / f"images/frame_{order:06d}.jpg")
+    content = {
+        f"frame_{order:06d}": {
+            "timestamp": 0.1 * order,
+            "pose": np.eye(4).tolist(),
+            "intrinsic": K.tolist(),
+            "aligned_pose": matrix.tolist(),
+        }
+        for order, matrix in enumerate(T)
+    }
+    (folder / "pose_intrinsic_imu.json").write_text(json.dumps(content))
+    return "check", folder / "pose_intrinsic_imu.json", "--images", folder / "images"
+
+
+@thread("colmap 2570: geo.txt in UTM", r"one unit is 7\.\d|projected|UTM", outcome="right")
+def _utm_file(folder: Path, data: Path) -> Words:
+    sparse, names, track = write_survey(folder)
+    rows = zip(names, (track + np.array([218248.6, 1925986.4, 179.5])).tolist(), strict=True)
+    (folder / "geo.txt").write_text("".join(f"{name}\t{x!r}\t{y!r}\t{z!r}\n" for name, (x, y, z) in rows))
+    return "scale", sparse, "--scale-from", f"gps={folder / 'geo.txt'}", "--out", folder / "metres"
+
+
+@thread("colmap 2647: paths of images with lat, lon and alt", r"one unit is 7\.\d", outcome="right")
+def _gps_info(folder: Path, data: Path) -> Words:
+    sparse, names, track = write_survey(folder)
+    lines = list[str]()
+    for name, (east, north, up) in zip(names, track, strict=True):
+        lat = 47.335287 + np.degrees(north / 6378137)
+        lon = 8.519083 + np.degrees(east / 6378137 / np.cos(np.radians(47.335287)))
+        lines.append(f"D:/3DGS/colmap/building_data\\{name} {lat:.9f} {lon:.9f} {480 + up:.3f}")
+    (folder / "gps_info.txt").write_text("\n".join(lines) + "\n")
+    return "scale", sparse, "--scale-from", f"gps={folder / 'gps_info.txt'}", "--out", folder / "metres"
 
 
 def main() -> int:
