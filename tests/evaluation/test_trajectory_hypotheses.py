@@ -256,3 +256,15 @@ def test_a_camera_on_a_body_is_turned_and_away() -> None:
     turned = explain_motion(Trajectory(right(mount[:3, :3])(body), name="est"), Trajectory(body, name="ref"))
     assert turned is not None
     assert "two sensors" not in turned
+
+
+def test_positions_without_rotations_show_another_clock() -> None:
+    """Evo 740: UTM of a GNSS, whose clock is 0.8 s late."""
+    T, times = drive(150), 1e9 + np.arange(150) / 20
+    positions = np.tile(np.eye(4), (150, 1, 1))
+    positions[:, :3, 3] = 20 * T[:, :3, 3] + (456231.5, 5428765.25, 112.0)
+    estimate = T.copy()
+    estimate[:, :3, 3] *= 20
+    notes = score_trajectory(Trajectory(estimate, times + 0.8, "est"), Trajectory(positions, times, "gnss")).notes
+    assert any("it has positions only" in note for note in notes)
+    assert any("0.8 s late" in note for note in notes)

@@ -598,3 +598,14 @@ def test_a_reconstruction_without_an_original_is_written_in_every_format(format:
         np.testing.assert_allclose(second.K, KS, rtol=1e-9)
     if any(second.names):
         assert match_images_to_poses(second.names, NAMES).images.tolist() == list(range(COUNT))
+
+
+def test_the_matrix_of_each_frame_is_its_K(tmp_path: Path) -> None:
+    """Scannetpp 104: pose_intrinsic_imu.json has K in each frame, and check asked for a camera."""
+    content = json.loads((CASES / "scannetpp" / "pose_intrinsic_imu.json").read_text())
+    for order, frame in enumerate(content.values()):
+        frame["intrinsic"] = [[500.0 + order, 0, 320], [0, 501, 240], [0, 0, 1]]
+    (tmp_path / "pose_intrinsic_imu.json").write_text(json.dumps(content))
+    read = read_reconstruction(tmp_path / "pose_intrinsic_imu.json")
+    assert read.K[:, 0, 0].tolist() == [500.0 + order for order in range(len(content))]
+    assert any("of each frame" in note for note in read.notes)

@@ -234,6 +234,22 @@ def test_a_track_whose_clock_has_whole_seconds_is_spread_over_them(tmp_path: Pat
     np.testing.assert_allclose(read.times_s[3] % 60, 1)
 
 
+@pytest.mark.parametrize("unit", ["degrees", "metres"])
+def test_names_of_images_with_positions_give_metres(unit: str, tmp_path: Path) -> None:
+    """Colmap 2647 and 2570: rows of a name and latitude, longitude and altitude, or UTM, without a header."""
+    at = make_poses()[:, :3, 3]
+    rows = at[:, [0, 2, 1]] + (218248.6, 1925986.4, 179.5)
+    if unit == "degrees":
+        turn = np.degrees(at / EARTH_RADIUS_M)
+        rows = np.column_stack((10 + turn[:, 2], 8 + turn[:, 0] / math.cos(math.radians(10)), 30 - at[:, 1]))
+    lines = (f"D:/data\\DJI_{k:04d}.JPG {x:.9f} {y:.9f} {z:.3f}" for k, (x, y, z) in enumerate(rows.tolist()))
+    (tmp_path / "geo.txt").write_text("\n".join(lines))
+    read = read_positions(tmp_path / "geo.txt")
+    assert read.names[0] == "DJI_0000"
+    length = float(np.linalg.norm(at[-1] - at[0]))
+    assert np.linalg.norm(read.metres[-1] - read.metres[0]) == pytest.approx(length, rel=0.01)
+
+
 @pytest.mark.parametrize("kind", ["gpx", "nmea", "photos"])
 def test_a_track_gives_metres(kind: str, tmp_path: Path) -> None:
     at = make_poses()[:, :3, 3]

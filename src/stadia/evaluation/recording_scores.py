@@ -21,6 +21,7 @@ from stadia.evaluation.steady_depth import FlickerScore
 from stadia.evaluation.trajectory_hypotheses import (
     note_bursts,
     note_clock_rate,
+    note_fixed_rotations,
     note_frame_rate,
     note_hypotheses,
     note_offsets,
@@ -218,7 +219,10 @@ def score_trajectory(
         notes.append(_note_length(ratio, P, truth))
     of_times = note_frame_rate(estimated, reference) or note_bursts(estimated, reference, max_difference_s)
     explained = [of_times] if of_times else note_hypotheses(P, Q, alignment)
-    notes += explained or note_offsets(estimated, reference, (P, Q), max_difference_s)
+    has_positions_only = bool(note_fixed_rotations(P, Q))
+    notes += explained
+    if not explained or has_positions_only:
+        notes += note_offsets(estimated, reference, (P, Q), max_difference_s)
     interval = None
     if rpe_interval_s is not None:
         over_interval, pairs = _rpe_over_interval(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 from xml.etree import ElementTree
 
@@ -18,8 +18,9 @@ from stadia.core.errors import DataError, GeometryError
 from stadia.geometry.align import umeyama
 from stadia.geometry.geographic import to_local_metres
 from stadia.geometry.scale_fit import WITHIN, ScaleFit
-from stadia.io.image_files import list_images, open_photo
+from stadia.io.image_files import IMAGE_SUFFIXES, list_images, open_photo
 from stadia.io.input_files import read_text
+from stadia.io.number_rows import parse_numbers
 from stadia.io.records.read import read_trajectory
 
 MAX_GPX_BYTES = 128 << 20
@@ -63,6 +64,8 @@ def read_positions(path: Path) -> Positions:
         return _read_nmea(path, lines)
     if lines and _GEO_HEAD.match(lines[0]):
         return _read_geo(path, lines)
+    if (named := _read_named(path, lines)) is not None:
+        return named
     read = read_trajectory(path, is_reference=True)
     return Positions(read.T_world_camera[:, :3, 3], read.times_s)
 
@@ -197,6 +200,29 @@ def _read_geo(path: Path, lines: Sequence[str]) -> Positions:
         rows.append((x, y, z) if is_utm else (y, x, z))
     found: Positions = _make_positions(path, rows, [None] * len(rows), names)
     return found if not is_utm else Positions(np.array(rows) - np.mean(rows, axis=0), None, tuple(names))
+
+
+MAX_SPREAD_DEG = 1.0
+"""Largest spread of degrees of a survey: 100 km. Local metres spread more."""
+
+
+def _read_named(path: Path, lines: Sequence[str]) -> Positions | None:
+    """Read rows of the name of an image, and latitude, longitude and altitude, or metres; None for another file.
+
+    Source: https://colmap.github.io/faq.html#geo-registration
+    """
+    words = [line.split() for line in lines if line.strip() and not line.startswith("#")]
+    if not words or any(len(row) < 4 or Path(row[-4]).suffix.lower() not in IMAGE_SUFFIXES for row in words):
+        return None
+    numbers = [parse_numbers(row[-3:]) for row in words]
+    if any(len(row) != 3 for row in numbers):
+        return None
+    rows, names = np.array(numbers), [PureWindowsPath(row[-4]).stem for row in words]
+    is_degrees = (np.abs(rows[:, :2]) <= (90, 180)).all() and (np.ptp(rows[:, :2], axis=0) < MAX_SPREAD_DEG).all()
+    if is_degrees:
+        found: Positions = _make_positions(path, rows.tolist(), [None] * len(rows), names)
+        return found
+    return Positions(rows - rows.mean(0), None, tuple(names))
 
 
 # -- subtitles of DJI

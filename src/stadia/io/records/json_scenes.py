@@ -48,6 +48,10 @@ _CHECK = "check the file"
 # -- poses
 
 
+MATRIX_OF_FRAME = "intrinsic"
+"""Key of K in each frame of ScanNet++'s pose_intrinsic_imu.json."""
+
+
 def read_json_poses(path: Path, content: Any) -> Reconstruction:
     """Return the poses in a JSON file of a program of JSON_FORMATS or of Record3D, or 4x4 matrices by name.
 
@@ -93,6 +97,10 @@ def read_json_poses(path: Path, content: Any) -> Reconstruction:
     read = make_reconstruction(
         path, T, note, names=names if is_named else None, times_s=times_s, format="transforms", pose_format=keys
     )
+    matrices = [_find_value(entry, MATRIX_OF_FRAME) for _, entry in entries]
+    if all(isinstance(matrix, list) and len(matrix) == 3 for matrix in matrices):
+        K = np.stack([_parse_K(where, matrix) for where, matrix in zip(places, matrices, strict=True)])
+        read = replace(read, K=K, notes=(*read.notes, f"K is that of '{MATRIX_OF_FRAME}' of each frame"))
     if isinstance(content, dict) and "camera_path" in content:
         return _add_path_cameras(path, read, content)
     return read

@@ -85,6 +85,9 @@ OFFSET_STEPS = 60
 FOCAL_FACTORS = np.exp(np.linspace(np.log(0.3), np.log(3.4), 33))
 """Factors of the focal length that are tried."""
 
+BETWEEN_FACTORS = np.exp(np.linspace(-0.06, 0.06, 9)).tolist()
+"""Factors around the best focal length of FOCAL_FACTORS, which are 8 % apart: other causes fit between them."""
+
 MIN_FOCAL_FAULT = 0.1
 """Smallest difference of a focal length, as a natural logarithm, that is named as a mistake."""
 
@@ -252,6 +255,8 @@ def search_conventions(reconstruction: Reconstruction, matches: ImageMatches) ->
         shares.add_by_sample(list_doubles(scorer))
     wrong = FOCAL_FACTORS[np.abs(np.log(FOCAL_FACTORS)) > MIN_FOCAL_FAULT].tolist()
     shares.add([replace(base, focal_factor=factor) for base in shares.list_best(4) for factor in wrong])
+    alone = max((replace(GIVEN, focal_factor=factor) for factor in wrong), key=lambda one: shares.means[one])
+    shares.add([replace(alone, focal_factor=alone.focal_factor * factor) for factor in BETWEEN_FACTORS])
     found, others, given, best = shares.choose()
     factors, fits_focal = find_focal(scorer, found)
     explained = None
