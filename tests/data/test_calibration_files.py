@@ -136,6 +136,23 @@ def test_a_radial_coefficient_in_the_place_of_a_tangential_one_is_named(
     assert order in text
 
 
+@pytest.mark.parametrize("name", [None, "K"])
+@pytest.mark.parametrize(("third", "is_noted"), [(-0.0364, True), (-0.004, False)])
+def test_a_fisheye_that_is_called_plumb_bob_is_named(
+    third: float, is_noted: bool, name: str | None, tmp_path: Path
+) -> None:
+    """The k3 of a T265 stands in the place of a tangential coefficient."""
+    K = [28.56, 0, 42.5, 0, 28.67, 40.8, 0, 0, 1]
+    P = [*K[:3], 0, *K[3:6], 0, *K[6:], 0]
+    lens = [-0.0022, 0.0376, third, 0.0059, 0.0]
+    lines = ["height: 80", "width: 85", "distortion_model: plumb_bob", f"D: {lens}", f"K: {K}", f"P: {P}"]
+    (tmp_path / "info.yaml").write_text("\n".join(lines))
+    (tmp_path / "imgs").mkdir()
+    cv2.imwrite(str(tmp_path / "imgs" / "0.png"), np.zeros((80, 85, 3), np.uint8))
+    request = CameraRequest(source=tmp_path / "imgs", calibration=tmp_path / "info.yaml", name=name)
+    assert any("distortion_model: equidistant" in line for line in write_camera_file(request)) == is_noted
+
+
 @pytest.mark.parametrize(("ratio", "is_noted"), [(1.09, False), (1 / 1.1, False), (1 / 1.133, True)])
 def test_pixels_are_square_or_those_of_old_video(ratio: float, is_noted: bool, tmp_path: Path) -> None:
     (tmp_path / "K.txt").write_text(f"540 0 319.5\n0 {540 * ratio} 239.5\n0 0 1\n")

@@ -250,6 +250,26 @@ def test_names_of_images_with_positions_give_metres(unit: str, tmp_path: Path) -
     assert np.linalg.norm(read.metres[-1] - read.metres[0]) == pytest.approx(length, rel=0.01)
 
 
+@pytest.mark.parametrize("projection", ["EPSG:4326", "EPSG:32632"])
+def test_positions_of_opendronemap_give_metres(projection: str, tmp_path: Path) -> None:
+    at = make_poses()[:, :3, 3]
+    rows = at[:, [0, 2, 1]] + (400000, 5200000, 500)
+    if projection == "EPSG:4326":
+        turn = np.degrees(at / EARTH_RADIUS_M)
+        rows = np.column_stack((8 + turn[:, 0] / math.cos(math.radians(60)), 60 + turn[:, 2], 30 - at[:, 1]))
+    lines = [f"DJI_{k:04d}.JPG {x:.9f} {y:.9f} {z:.3f} 12.5 -88 0.3" for k, (x, y, z) in enumerate(rows.tolist())]
+    path = tmp_path / "geo.txt"
+    path.write_text("\n".join([projection, *lines]))
+    read = read_positions(path)
+    assert read.names[0] == "DJI_0000"
+    length = float(np.linalg.norm(at[-1] - at[0]))
+    assert np.linalg.norm(read.metres[-1] - read.metres[0]) == pytest.approx(length, rel=0.01)
+    for wrong, found in (("EPSG:31468", "EPSG:31468"), (f"{projection}\na.jpg nan 1 2", "a.jpg nan")):
+        path.write_text(wrong)
+        with refuses(DataError, found=found):
+            read_positions(path)
+
+
 @pytest.mark.parametrize("kind", ["gpx", "nmea", "photos"])
 def test_a_track_gives_metres(kind: str, tmp_path: Path) -> None:
     at = make_poses()[:, :3, 3]

@@ -240,7 +240,7 @@ MAX_CHANGE = 4.0  # largest plausible factor between the focal lengths of lens a
 
 
 MAX_TANGENTIAL = 0.1
-"""Largest plausible tangential coefficient; those of lenses are below 0.02."""
+"""Largest plausible tangential coefficient; those of lenses are below MAX_LENS_TANGENTIAL."""
 
 _ORDERS = {
     "the values are k1, k2, p1, p2, k3, under the names k1, k2, k3, p1, p2": (0, 1, 4, 2, 3),
@@ -266,8 +266,8 @@ def find_other_order(lens: DistortedCamera) -> str:
     return ""
 
 
-MAX_OF_LENSES = 0.02
-"""Largest tangential coefficient of lenses that are sold as such; a fisheye's k3 is often larger."""
+MAX_LENS_TANGENTIAL = 0.02
+"""Largest tangential coefficient of real lenses; the k3 of a fisheye is often larger."""
 
 
 def find_fisheye(lens: DistortedCamera) -> str:
@@ -285,7 +285,7 @@ def find_fisheye(lens: DistortedCamera) -> str:
         'for raw images write distortion_model: equidistant and the first four numbers, if it is a fisheye'
     """
     k = lens.coefficients
-    if lens.model != RADTAN or len(k) < 4 or np.any(k[4:]) or np.abs(k[2:4]).max() <= MAX_OF_LENSES:
+    if lens.model != RADTAN or len(k) < 4 or np.any(k[4:]) or np.abs(k[2:4]).max() <= MAX_LENS_TANGENTIAL:
         return ""
     is_wide = lens.width > 2 * lens.K[0, 0] or lens.height > 2 * lens.K[1, 1]
     if not is_wide or replace(lens, model=EQUIDISTANT, coefficients=k[:4]).fold_deg is not None:

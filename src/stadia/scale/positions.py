@@ -178,28 +178,27 @@ _UTM = re.compile(r"EPSG:32[67]\d\d\s*$|WGS84 UTM|\+proj=utm", re.IGNORECASE)
 
 
 def _read_geo(path: Path, lines: Sequence[str]) -> Positions:
-    """Read positions by the names of images: a projection, then rows of name, x, y, z and more.
+    """Read positions by the names of images: a projection, then rows of a name, x, y, z, and more that is not used.
+
+    x and y are longitude and latitude, or metres to the east and the north.
 
     Source: https://docs.opendronemap.org/geo
     """
-    rows, names, projection = list[tuple[float, float, float]](), list[str](), lines[0].strip()
-    is_utm = _UTM.match(projection) is not None
-    if not is_utm and projection.upper() != "EPSG:4326":
+    projection, rows, names = lines[0].strip(), list[NDArray[np.float64]](), list[str]()
+    is_degrees = projection.upper() == "EPSG:4326"
+    if not is_degrees and not _UTM.match(projection):
         expected = "EPSG:4326 (degrees), or a zone of UTM (metres)"
         raise DataError(path, found=projection[:80], expected=expected, fix="export the positions in one of these")
     for number, line in enumerate(lines[1:], 2):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        try:
-            x, y, z = (float(word) for word in (*words[1:4], "0")[:3])
-        except ValueError as error:
-            expected = "a name, x, y and z"
-            raise DataError(f"{path}, line {number}", found=line[:80], expected=expected) from error
-        names.append(Path(words[0]).stem)
-        rows.append((x, y, z) if is_utm else (y, x, z))
-    found: Positions = _make_positions(path, rows, [None] * len(rows), names)
-    return found if not is_utm else Positions(np.array(rows) - np.mean(rows, axis=0), None, tuple(names))
+        position = parse_numbers((*words[1:4], "0")[:3])  # the height may be missing
+        if len(position) != 3:
+            raise DataError(f"{path}, line {number}", found=line[:80], expected="a name, x, y and z")
+        rows.append(position[[1, 0, 2]] if is_degrees else position)
+        names.append(words[0])
+    return _make_named(path, rows, names, is_degrees=is_degrees)
 
 
 MAX_SPREAD_DEG = 1.0
@@ -214,15 +213,23 @@ def _read_named(path: Path, lines: Sequence[str]) -> Positions | None:
     words = [line.split() for line in lines if line.strip() and not line.startswith("#")]
     if not words or any(len(row) < 4 or Path(row[-4]).suffix.lower() not in IMAGE_SUFFIXES for row in words):
         return None
-    numbers = [parse_numbers(row[-3:]) for row in words]
-    if any(len(row) != 3 for row in numbers):
+    rows = [parse_numbers(row[-3:]) for row in words]
+    if any(len(row) != 3 for row in rows):
         return None
-    rows, names = np.array(numbers), [PureWindowsPath(row[-4]).stem for row in words]
-    is_degrees = (np.abs(rows[:, :2]) <= (90, 180)).all() and (np.ptp(rows[:, :2], axis=0) < MAX_SPREAD_DEG).all()
-    if is_degrees:
-        found: Positions = _make_positions(path, rows.tolist(), [None] * len(rows), names)
+    angles = np.array(rows)[:, :2]
+    is_degrees = bool((np.abs(angles) <= (90, 180)).all() and (np.ptp(angles, axis=0) < MAX_SPREAD_DEG).all())
+    return _make_named(path, rows, [row[-4] for row in words], is_degrees=is_degrees)
+
+
+def _make_named(
+    path: Path, rows: Sequence[NDArray[np.float64]], names: Sequence[str], *, is_degrees: bool
+) -> Positions:
+    """Return positions by the names of images, of rows of latitude, longitude and altitude, or of metres."""
+    stems = tuple(PureWindowsPath(name).stem for name in names)
+    if is_degrees or len(rows) < MIN_POSITIONS:
+        found: Positions = _make_positions(path, rows, [None] * len(rows), stems)
         return found
-    return Positions(rows - rows.mean(0), None, tuple(names))
+    return Positions(np.array(rows) - np.mean(rows, axis=0), None, stems)
 
 
 # -- subtitles of DJI

@@ -161,6 +161,17 @@ def test_either_file_may_be_the_inverse_one() -> None:
         assert is_right(verdict.T_hand_camera, robot.T_hand_camera)
 
 
+def test_both_files_may_be_inverse() -> None:
+    """A X = Z B and A^-1 Z = X B^-1 fit equally well; a camera far from the hand makes the second likelier."""
+    robot = make_robot(11)
+    far = replace(robot, T_base_hand=invert_pose(robot.T_base_hand), T_world_camera=invert_pose(robot.T_world_camera))
+    (note,) = judge(far).notes
+    found = re.search(r"it is at (-?\d+), (-?\d+), (-?\d+) mm", note)
+    assert found is not None, note
+    assert np.abs(np.array(found.groups(), float) - 1000 * robot.T_hand_camera[:3, 3]).max() < 1000 * MOST_M
+    assert judge(robot).notes == ()
+
+
 def test_inverse_poses_are_inverted_once() -> None:
     robot = make_robot(11)
     log = replace(robot, T_base_hand=invert_pose(robot.T_base_hand))
